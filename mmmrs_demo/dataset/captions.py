@@ -1,0 +1,58 @@
+"""Captions for tiles: what the annotations say, checked against what can be measured (paper section 3.2).
+
+The embedded text encoder learns only these words. A caption is drawn anew each time a tile is used, so that one scene
+is met under several names.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+OPENINGS = ("a satellite image shows {}", "a satellite image of {}", "a satellite image shows {}", "{}")
+NIR_OPENINGS = ("a near infrared image of {}",)
+SAR_OPENINGS = ("a radar image of {}",)
+
+LEAFY = ("{} with many trees", "{} with trees and gardens", "a park in the city", "{} with green lawns")
+BUILT = (
+    "an industrial area with large roofs",
+    "{} with parking lots",
+    "large buildings and parking lots",
+    "a commercial area",
+)
+WATERY = ("{} with water", "{} with a lake", "{} by the water")
+BARE = ("{} with bare ground", "{} in dry land")
+
+
+def measured(rgb: np.ndarray, nir: np.ndarray | None, *, town: bool) -> tuple[str, ...]:
+    """Return caption patterns that what is measured supports.
+
+    Args:
+        rgb: uint8 of shape (height, width, 3).
+        nir: uint8 of shape (height, width), or None where there is none.
+        town: whether the tile shows a town, where few plants mean much building.
+
+    Returns:
+        Patterns with one place for the scene, possibly none.
+    """
+    if nir is None:
+        return ()
+    red, infrared = rgb[..., 0].astype(float), nir.astype(float)
+    ndvi = (infrared - red) / np.maximum(infrared + red, 1)
+    plants, water = float((ndvi > 0.15).mean()), float(((infrared < 45) & (ndvi < -0.05)).mean())
+    if water > 0.2:
+        return WATERY
+    if plants > 0.45 and town:
+        return LEAFY
+    if plants < 0.08:
+        return BUILT if town else BARE
+    return ()
+
+
+def draw(
+    scenes: tuple[str, ...], patterns: tuple[str, ...], openings: tuple[str, ...], rng: np.random.Generator
+) -> str:
+    """Return one caption: an opening, a scene, and, half of the time where there are any, a measured pattern."""
+    scene = str(rng.choice(scenes))
+    if patterns and rng.random() < 0.6:
+        scene = str(rng.choice(patterns)).format(scene)
+    return str(rng.choice(openings)).format(scene)

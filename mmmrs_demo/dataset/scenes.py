@@ -1,0 +1,76 @@
+"""Weather that was not there: fog, night and snow drawn onto clear tiles by physical argument (paper section 3.3).
+
+Fog follows the paper's atmospheric scattering model. The paper's night and snow came from translators whose weights are
+not to be had; here night dims and cools the ambient light and lights bright small structures with lamps, and snow
+settles on vegetation, soil and roofs but leaves water, shadow and asphalt dark. Every function takes and returns
+float32 RGB in 0..1 of shape (height, width, 3) and draws all chance from the generator it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _clouds(shape: tuple[int, int], rng: np.random.Generator, cells: int = 3) -> np.ndarray:
+    """Smooth fractal noise in 0..1: three octaves of bicubically enlarged random grids."""
+    total = np.zeros(shape, np.float32)
+    for octave in range(3):
+        grid = rng.random((cells * 2**octave + 1,) * 2).astype(np.float32)
+        image = Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC)
+        total += np.asarray(image) / 2**octave
+    return (total - total.min()) / max(float(np.ptp(total)), 1e-6)
+
+
+def _step(plane: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Smooth step from 0 at `low` to 1 at `high` (either may be the larger)."""
+    t = np.clip((plane - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def fog(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Atmospheric scattering, I = J t + A (1 - t), with a transmission map that varies like drifting banks."""
+    depth = 0.5 + 0.5 * _clouds(rgb.shape[:2], rng)
+    transmission = np.exp(-rng.uniform(1.0, 2.0) * depth)[..., None]
+    airlight = rng.uniform(0.78, 0.92) * np.array([0.98, 1.0, 1.02], np.float32)
+    return np.clip(rgb * transmission + airlight * (1 - transmission), 0, 1).astype(np.float32)
+
+
+def night(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Ambient light falls to a tenth and turns blue; lamps stand where small bright structures crowd together."""
+    luma = rgb @ LUMA
+    ambient = rng.uniform(0.13, 0.22) * rgb ** rng.uniform(1.0, 1.3) * np.array([0.55, 0.7, 1.15], np.float32)
+    ambient += 0.012 * np.array([0.6, 0.8, 1.4], np.float32)
+    detail = np.abs(luma - gaussian_filter(luma, 2))
+    settled = _step(gaussian_filter(detail, 10), 0.025, 0.07)
+    chance = 0.012 * settled * _step(luma, 0.3, 0.7)
+    lamps = (rng.random(luma.shape) < chance) * rng.uniform(0.5, 1.5, luma.shape)
+    glow = 9 * gaussian_filter(lamps, 1.2) + 30 * gaussian_filter(lamps, 5) * (0.25 + luma)
+    warm = np.array([1.0, 0.78, 0.45], np.float32)
+    return np.clip(ambient + rng.uniform(0.6, 1.0) * glow[..., None] * warm, 0, 1).astype(np.float32)
+
+
+def snow(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Snow lies on vegetation, soil and roofs; water, shadow and grey asphalt stay dark; relief still shades it."""
+    luma, spread = rgb @ LUMA, rgb.max(-1) - rgb.min(-1)
+    texture = gaussian_filter(np.abs(luma - gaussian_filter(luma, 2)), 3)
+    green = rgb[..., 1] - rgb[..., [0, 2]].mean(-1)
+    water = _step(luma, 0.35, 0.15) * _step(texture, 0.02, 0.008)
+    asphalt = _step(spread, 0.09, 0.03) * _step(np.abs(luma - 0.42), 0.2, 0.1) * _step(green, 0.03, 0.0)
+    scale = max(float(np.quantile(luma, 0.9)), 0.15)
+    lit = _step(luma / scale, 0.15, 0.55)
+    cover = lit * (1 - water) * (1 - 0.6 * asphalt) * rng.uniform(0.8, 0.95)
+    cover *= 0.75 + 0.25 * _step(_clouds(luma.shape, rng, 5), 0.1, 0.5)
+    relief = np.clip(0.88 + 0.55 * (luma - gaussian_filter(luma, 8)) / scale, 0.55, 1.0)
+    white = relief[..., None] * np.array([0.94, 0.96, 1.0], np.float32)
+    bare = 0.8 * rgb * np.array([0.92, 0.97, 1.06], np.float32)
+    return np.clip(bare * (1 - cover[..., None]) + white * cover[..., None], 0, 1).astype(np.float32)
+
+
+SCENES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {"snow": snow, "fog": fog, "night": night}
+"""The prompt's weather words and how each is drawn."""

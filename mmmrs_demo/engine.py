@@ -1,0 +1,454 @@
+"""Turns a request into a rendering: loads a bundle once, runs one request at a time, stops within a step.
+
+The only room with torch and diffusers in it, and they are imported when the first bundle is loaded. It knows no page
+and no picture files. Nothing here asks which bundle it is: sizes and channels come from the catalog and the models.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from mmmrs_demo import __version__
+from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
+from mmmrs_demo.errors import Stopped, UserError
+from mmmrs_demo.modality import TRANSLATIONS, Modality
+from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
+from mmmrs_demo.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++2m-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+"""Class in diffusers of every scheduler a request can name, and its options beside the bundle's own noise schedule."""
+
+_GRID = 64  # a translation's sides inside the model are multiples of this many pixels
+_SLIMMEST = 4  # and one is at most this many times the other
+_PREVIEW = 256  # longer side of a preview in pixels
+_PATIENCE = 0.05  # seconds between two looks at `stop` while another request runs
+_ADAPTER = "mmmrs"
+_LIBRARIES = ("diffusers", "peft", "torch", "transformers")
+
+
+@dataclass
+class _Loaded:
+    """A bundle in memory.
+
+    Attributes:
+        bundle: Its entry in the catalog.
+        pipeline: The pipeline as it was loaded; every run borrows its modules.
+        to_rgb: Shape (latent channels + 1, 3): times a latent and a one, it gives colours in 0..1.
+        controlnets: By key of the translation.
+        names: Fingerprint of each part that is in memory.
+    """
+
+    bundle: Bundle
+    pipeline: Any
+    to_rgb: torch.Tensor
+    controlnets: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str | None] = field(default_factory=dict)
+
+
+class Engine:
+    """Runs requests on the bundles of a catalog; any thread may call it, and one request runs at a time."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self.catalog = catalog
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._loaded: dict[str, _Loaded] = {}
+        self._tokenizer_lock = threading.Lock()
+        self._tokenizers: dict[str, Any] = {}
+
+    def bundle(self, key: str | None = None) -> Bundle:
+        """Return the bundle of that key, or the one in use where none is named.
+
+        Raises:
+            UserError: There is none of that key.
+        """
+        return self.catalog.bundle(key or self.settings.bundle)
+
+    def load(self, key: str | None = None) -> None:
+        """Load a bundle's base model, and its LoRA where there is one, so that the first request need not wait.
+
+        Raises:
+            UserError: The base model is missing, or something cannot be loaded.
+        """
+        with self._turn(None):
+            loaded = self._load(self.bundle(key))
+            if self.catalog.locate(loaded.bundle, LORA).kind != "missing":
+                self._attach_lora(loaded)
+
+    def tokenize(self, key: str | None, text: str) -> list[str]:
+        """Return the tokens of `text`, without start and end marks; loads no more than a bundle's tokenizer.
+
+        Raises:
+            UserError: The base model is missing, or its tokenizer cannot be loaded.
+        """
+        bundle = self.bundle(key)
+        with self._tokenizer_lock:
+            if bundle.key not in self._tokenizers:
+                location = self._require(bundle, BASE)
+                with self._naming(bundle, BASE, location):
+                    from transformers import CLIPTokenizer
+
+                    self._tokenizers[bundle.key] = CLIPTokenizer.from_pretrained(
+                        location.where, subfolder="tokenizer", **_access(location)
+                    )
+            return self._tokenizers[bundle.key].tokenize(text)
+
+    def run(
+        self,
+        request: TextRequest | TranslationRequest,
+        image: Image.Image | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Rendering:
+        """Make the picture that `request` asks for.
+
+        The first noise is drawn on the CPU from the request's seed, so the same request gives the same pixels again;
+        nothing of one request is left for the next.
+
+        Args:
+            request: What to make; what it leaves out is filled in with the bundle's defaults.
+            image: The input of a translation, of any size; None for text.
+            on_step: Called after every step, in the calling thread.
+            stop: Once set, ends the run within a step, and the wait for another run at once.
+
+        Raises:
+            Stopped: `stop` was set.
+            UserError: A part of the bundle is missing, or the request cannot be run.
+        """
+        bundle = self.bundle(request.bundle)
+        request = bundle.complete(request)
+        if isinstance(request, TextRequest):
+            if image is not None:
+                raise UserError("A picture made from words takes no input picture; a translation does.")
+        elif image is None:
+            raise UserError(f"{TRANSLATIONS[request.translation].title} needs an input picture.")
+        else:
+            image = image.convert(TRANSLATIONS[request.translation].source.mode)
+            request = request.model_copy(update={"source_sha256": _digest(image)})
+        with self._turn(stop):
+            loaded = self._load(bundle)
+            _heed(stop)
+            return self._run(loaded, request, image, on_step, stop)
+
+    def _run(
+        self,
+        loaded: _Loaded,
+        request: Any,  # a complete one: no None is left, which its type cannot say
+        image: Image.Image | None,
+        on_step: Callable[[Step], None] | None,
+        stop: threading.Event | None,
+    ) -> Rendering:
+        import torch
+
+        pipeline, own, size, modality = self._prepare(loaded, request, image)
+        predicted = _watch(pipeline.scheduler)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        factor = pipeline.vae_scale_factor
+        noise = torch.randn(
+            (1, pipeline.unet.config.in_channels, own["height"] // factor, own["width"] // factor), generator=generator
+        )
+        began = time.perf_counter()
+
+        def step_done(_: Any, index: int, __: Any, ___: Any) -> dict[str, Any]:
+            if on_step:
+                preview = _preview(predicted[-1], loaded.to_rgb, size, modality)
+                on_step(Step(index + 1, request.steps, preview, time.perf_counter() - began))
+            _heed(stop)
+            return {}
+
+        try:
+            pixels = pipeline(
+                prompt=request.prompt.text,
+                negative_prompt=request.negative_prompt,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                generator=generator,
+                latents=noise.to(pipeline.device, pipeline.dtype),
+                callback_on_step_end=step_done,
+                output_type="pt",
+                **own,
+            ).images[0]
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                "There is not enough graphics memory for a picture of this size; choose a smaller."
+            ) from error
+        if not pixels.isfinite().all():
+            raise UserError(
+                "The model computed no valid picture with these settings; "
+                "lower the guidance or the LoRA scale, or choose another scheduler."
+            )
+        picture = _picture(pixels.float().cpu().permute(1, 2, 0), modality)
+        return Rendering(
+            image=picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS),
+            request=request,
+            modality=modality,
+            seconds=time.perf_counter() - began,
+            model={
+                "bundle": loaded.bundle.key,
+                "title": loaded.bundle.title,
+                "base": loaded.names[BASE],
+                "lora": loaded.names[LORA] if request.lora_scale else None,
+                "controlnet": loaded.names[request.translation] if request.kind == "translation" else None,
+                "device": str(pipeline.device),
+                "dtype": str(pipeline.dtype).removeprefix("torch."),
+            },
+            versions={"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _prepare(
+        self, loaded: _Loaded, request: Any, image: Image.Image | None
+    ) -> tuple[Any, dict[str, Any], tuple[int, int], Modality]:
+        """Set the loaded modules up for one request, from whatever state the last one left them in.
+
+        Returns:
+            A pipeline of its own, with a fresh scheduler; the arguments that only this kind of request has; size
+            (width, height) and modality of the picture to be.
+        """
+        import diffusers
+
+        self._set_lora(loaded, request.lora_scale)
+        name, options = _SCHEDULERS[request.scheduler]
+        scheduler = getattr(diffusers, name).from_config(loaded.pipeline.scheduler.config, **options)
+        components = {**loaded.pipeline.components, "scheduler": scheduler, "requires_safety_checker": False}
+        if image is None:
+            factor = loaded.pipeline.vae_scale_factor
+            pipeline = diffusers.StableDiffusionPipeline(**components)
+            size, modality = (request.width, request.height), Modality.RGB
+            own = {key: math.ceil(getattr(request, key) / factor) * factor for key in ("width", "height")}
+        else:
+            controlnet = self._controlnet(loaded, request.translation)
+            pipeline = diffusers.StableDiffusionControlNetPipeline(**components, controlnet=controlnet)
+            size, modality = image.size, TRANSLATIONS[request.translation].target
+            width, height = _inner_size(size, loaded.bundle.size)
+            own = {
+                "image": image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB"),
+                "controlnet_conditioning_scale": request.controlnet_scale,
+                "width": width,
+                "height": height,
+            }
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline, own, size, modality
+
+    def _load(self, bundle: Bundle) -> _Loaded:
+        """Return the bundle in memory, loading its base model the first time."""
+        if bundle.key not in self._loaded:
+            location = self._require(bundle, BASE)
+            with self._naming(bundle, BASE, location):
+                import diffusers
+                import torch
+                import transformers
+
+                for library in (diffusers, transformers):
+                    library.utils.logging.set_verbosity_error()
+                    library.utils.logging.disable_progress_bar()
+                device = torch.device(self.settings.device or _fastest_device())
+                pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+                    location.where,
+                    # Half precision only on GPUs: CPUs gain little from it, and would differ more from one another.
+                    dtype=torch.float16 if device.type == "cuda" else torch.float32,
+                    use_safetensors=True,
+                    safety_checker=None,
+                    feature_extractor=None,
+                    requires_safety_checker=False,
+                    **_access(location),
+                ).to(device)
+                names = {BASE: self.catalog.fingerprint(location)}
+                self._loaded[bundle.key] = _Loaded(bundle, pipeline, _fit_colours(pipeline), names=names)
+        return self._loaded[bundle.key]
+
+    def _set_lora(self, loaded: _Loaded, scale: float) -> None:
+        """Set the adapter's strength absolutely, so that it does not matter what was set before.
+
+        A scale given with a call is multiplied into the adapter and divided out again: that drifts, and an error on the
+        way leaves it behind.
+        """
+        if scale:
+            self._attach_lora(loaded)
+            loaded.pipeline.enable_lora()
+            loaded.pipeline.set_adapters([_ADAPTER], [scale])
+        elif LORA in loaded.names:
+            loaded.pipeline.disable_lora()
+
+    def _attach_lora(self, loaded: _Loaded) -> None:
+        if LORA in loaded.names:
+            return
+        location = self._require(loaded.bundle, LORA)
+        folder, name = location.where, "pytorch_lora_weights.safetensors"
+        if location.kind == "folder":
+            folder, name = str(Path(location.where).parent), Path(location.where).name
+        elif location.source and location.source.weight_name:
+            name = location.source.weight_name
+        with self._naming(loaded.bundle, LORA, location):
+            try:
+                loaded.pipeline.load_lora_weights(
+                    folder, weight_name=name, adapter_name=_ADAPTER, use_safetensors=True, **_access(location)
+                )
+            except Exception:
+                loaded.pipeline.unload_lora_weights()
+                raise
+            if not loaded.pipeline.get_list_adapters():
+                raise UserError(f"The file {name} at {folder} holds no LoRA for {loaded.bundle.title}.")
+            loaded.names[LORA] = self.catalog.fingerprint(location)
+
+    def _controlnet(self, loaded: _Loaded, key: str) -> Any:
+        """Return the ControlNet of a translation, loading it the first time."""
+        if key not in loaded.controlnets:
+            location = self._require(loaded.bundle, key)
+            with self._naming(loaded.bundle, key, location):
+                from diffusers import ControlNetModel
+
+                controlnet = ControlNetModel.from_pretrained(
+                    location.where, dtype=loaded.pipeline.dtype, use_safetensors=True, **_access(location)
+                )
+                for trait in ("in_channels", "block_out_channels", "cross_attention_dim"):
+                    own, needed = controlnet.config[trait], loaded.pipeline.unet.config[trait]
+                    if own != needed:
+                        raise UserError(
+                            f"The {part_title(key)} at {location.where} does not fit {loaded.bundle.title}: "
+                            f"its {trait.replace('_', ' ')} is {own} instead of {needed}."
+                        )
+                loaded.controlnets[key] = controlnet.to(loaded.pipeline.device)
+                loaded.names[key] = self.catalog.fingerprint(location)
+        return loaded.controlnets[key]
+
+    def _require(self, bundle: Bundle, part: str) -> Location:
+        """Find a part of a bundle, or raise UserError with what to do about it."""
+        location = self.catalog.locate(bundle, part)
+        if location.kind == "missing":
+            way_out = " With a LoRA scale of 0 the base model runs without it." if part == LORA else ""
+            raise UserError(location.hint + way_out)
+        return location
+
+    @contextmanager
+    def _turn(self, stop: threading.Event | None) -> Iterator[None]:
+        """Hold the lock; while another request has it, look at `stop` and raise Stopped once it is set."""
+        while not self._lock.acquire(timeout=_PATIENCE):
+            _heed(stop)
+        try:
+            _heed(stop)
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _naming(self, bundle: Bundle, part: str, location: Location) -> Iterator[None]:
+        """Turn what the libraries raise while they load a part into a sentence that names it."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            what = f"The {part_title(part)} of {bundle.title} cannot be loaded from {location.where}"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            copy = location.source.path if location.source and location.kind == "hub" else None
+            way_out = f" Without a network, put a copy at {self.catalog.weights.name}/{copy}." if copy else ""
+            raise UserError(f"{what}: {reason}.{way_out}") from error
+
+
+def _access(location: Location) -> dict[str, Any]:
+    """Return how diffusers and transformers may reach a location: a folder never leads to the Hub."""
+    if location.kind == "folder" or location.source is None:
+        return {"local_files_only": True}
+    subfolder = {"subfolder": location.source.subfolder} if location.source.subfolder else {}
+    return {"revision": location.source.revision, **subfolder}
+
+
+def _fastest_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _heed(stop: threading.Event | None) -> None:
+    if stop and stop.is_set():
+        raise Stopped
+
+
+def _digest(image: Image.Image) -> str:
+    """Return the SHA-256 of mode, size and pixels."""
+    return hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()).hexdigest()
+
+
+def _inner_size(size: tuple[int, int], native: int) -> tuple[int, int]:
+    """Return width and height for the model: about native² pixels, the shape of `size`, multiples of the grid."""
+    shape = min(max(size[0] / size[1], 1 / _SLIMMEST), _SLIMMEST)
+    width, height = (max(_GRID, round(native * side / _GRID) * _GRID) for side in (shape**0.5, shape**-0.5))
+    return width, height
+
+
+def _watch(scheduler: Any) -> list[torch.Tensor]:
+    """Return a list whose only item becomes, with every step of `scheduler`, the clean latents that it predicts."""
+    step = scheduler.step
+    predicted: list[torch.Tensor] = []
+
+    @functools.wraps(step)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        # Multistep schedulers keep their predictions, the others return theirs.
+        predicted[:] = [result[1] if len(result) > 1 else scheduler.model_outputs[-1]]
+        return result
+
+    scheduler.step = watched
+    return predicted
+
+
+def _fit_colours(pipeline: Any) -> torch.Tensor:
+    """Fit the straight line from latents to colours that agrees best with how smooth random latents are decoded.
+
+    To decode each preview would cost as much as several steps; this costs nothing, and is as sharp as the latents are.
+
+    Returns:
+        Shape (latent channels + 1, 3), on the CPU: the last row is the constant, colours lie in 0..1.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    vae = pipeline.vae
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.randn(16, pipeline.unet.config.in_channels, 2, 2, generator=generator)
+    latents = F.interpolate(corners, size=(8, 8), mode="bicubic")
+    with torch.no_grad():
+        decoded = vae.decode((latents / vae.config.scaling_factor).to(pipeline.device, vae.dtype)).sample
+    colours = F.avg_pool2d(decoded.float().cpu(), pipeline.vae_scale_factor).clamp(-1, 1) / 2 + 0.5
+    rows, targets = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (latents, colours))
+    return torch.linalg.lstsq(F.pad(rows, (0, 1), value=1.0), targets).solution
+
+
+def _preview(latents: torch.Tensor, to_rgb: torch.Tensor, size: tuple[int, int], modality: Modality) -> Image.Image:
+    """Return a small picture of latents of shape (1, channels, height, width), in the shape of `size`."""
+    colours = latents[0].float().cpu().permute(1, 2, 0) @ to_rgb[:-1] + to_rgb[-1]
+    scale = min(1.0, _PREVIEW / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return _picture(colours.nan_to_num().clamp(0, 1), modality).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _picture(colours: torch.Tensor, modality: Modality) -> Image.Image:
+    """Return a picture of colours of shape (height, width, 3) in 0..1, in the modality's mode."""
+    if modality.mode == "L":
+        colours = colours.mean(2)
+    return Image.fromarray((colours * 255).round().byte().numpy())

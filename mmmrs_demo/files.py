@@ -1,0 +1,68 @@
+"""Files and people: what to call a file in a sentence, opening one, and writing one whole; knows no picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from mmmrs_demo.errors import UserError
+
+_NAME_SHOWN = 60  # characters repeated of a file's name
+
+
+def called(file: str | Path | bytes, name: str | None = None) -> str:
+    """Return what a sentence calls a file: its name in quotes, short and printable, or "The picture" for mere bytes."""
+    if name is None and not isinstance(file, bytes):
+        name = Path(file).name or str(file)
+    if not name:
+        return "The picture"
+    name = printable(name)
+    return f"“{name}”" if len(name) <= _NAME_SHOWN else f"“{name[: _NAME_SHOWN // 2]}…{name[-_NAME_SHOWN // 2 :]}”"
+
+
+def printable(text: str) -> str:
+    """Return text of a stranger's with what a terminal might obey, or nobody could see, replaced."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def opened(path: Path, who: str) -> BinaryIO:
+    """Open a file to be read.
+
+    Args:
+        path: A regular file.
+        who: What an error calls it.
+
+    Raises:
+        UserError: There is none, or it may not be read.
+    """
+    try:
+        if path.is_file():
+            return path.open("rb")
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{who} cannot be opened ({error.strerror}): check that you may read it.") from error
+    raise UserError(
+        f"{who} is not a file: choose one." if there else f"There is no file {who}: check its name and folder."
+    )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written that gets its name when it is complete; whatever goes wrong before leaves nothing.
+
+    Raises:
+        UserError: It cannot be written there.
+    """
+    part = path.with_name(f".{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{called(path)} cannot be written ({reason}): choose another place for it.") from error
+    finally:
+        part.unlink(missing_ok=True)

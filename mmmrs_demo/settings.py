@@ -1,0 +1,27 @@
+"""Limits and places, all of them; each can be set through an environment variable with the prefix ``MMMRS_``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the person who runs the app may decide; ``MMMRS_MAX_SIDE=4096`` sets `max_side`.
+
+    `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` remain Gradio's own.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MMMRS_", frozen=True)
+
+    weights: Path = Field(Path(__file__).resolve().parent.parent / "weights", description="folder of catalog.toml")
+    bundle: str = Field("mini", description="bundle in use where none is named")
+    device: str = Field("", description="torch device such as cuda:0 or cpu; empty chooses the fastest there is")
+    max_pixels: int = Field(16_777_216, gt=0, description="decoded pixels of an uploaded picture")
+    max_side: int = Field(8192, gt=0, description="longer side of an uploaded picture, in pixels")
+    max_bytes: int = Field(50_000_000, gt=0, description="size of an uploaded file")
+    max_caption: int = Field(1000, gt=0, description="characters of a caption or a negative prompt")
+    max_steps: int = Field(150, gt=0, description="denoising steps of one run")
+    queue_size: int = Field(32, gt=0, description="people waiting before the next one is turned away")

@@ -1,0 +1,140 @@
+"""One training stage: a loss, its parameters, a number of steps; resumable, with progress, EMA and samples on the way.
+
+Knows nothing of what is trained. Every step draws from a generator seeded by (seed, step), so a stage that was killed
+and resumed sees the same batches as one that never stopped. Checkpoints are safetensors files: no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+CHECKPOINT_SECONDS = 120
+SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast one stage learns.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch: samples per step.
+        rate: peak learning rate of AdamW; it rises over `warmup` steps and falls to 0 by a half cosine.
+        ema: decay of the averaged weights that are kept at the end; 0 keeps the last ones.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 100
+    ema: float = 0.999
+
+
+Loss = Callable[[int, np.random.Generator], "torch.Tensor"]
+
+
+class Stage:
+    """Trains the parameters of named modules and keeps what is needed to go on after a kill."""
+
+    def __init__(
+        self, name: str, folder: Path, modules: Mapping[str, torch.nn.Module], plan: Plan, *, seed: int = 0
+    ) -> None:
+        """Prepare a stage, and load its checkpoint from `folder` where there is one."""
+        self.name, self.plan, self.seed = name, plan, seed
+        self.file = folder / f"{name}.safetensors"
+        self.parameters = {
+            f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
+        }
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.step = 0
+        if self.file.is_file():
+            self._resume()
+
+    def train(self, loss: Loss, sample: Callable[[int], None] | None = None) -> None:
+        """Run the remaining steps, then leave the averaged weights in the modules.
+
+        Args:
+            loss: called with the step and its own generator; returns a scalar to minimise.
+            sample: called with the step `SAMPLES` times on the way, to draw a sample sheet.
+        """
+        started, saved, first, recent = time.monotonic(), time.monotonic(), self.step, []
+        while self.step < self.plan.steps:
+            rng = np.random.default_rng((self.seed, self.step))
+            torch.manual_seed(int(rng.integers(2**62)))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.plan.rate * self._schedule()
+            value = loss(self.step, rng)
+            self.optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+            self.optimizer.step()
+            self.step += 1
+            self._update_average()
+            recent.append(float(value.detach()))
+            if self.step % 50 == 0 or self.step == self.plan.steps:
+                pace = (time.monotonic() - started) / (self.step - first)
+                left = pace * (self.plan.steps - self.step) / 60
+                told = f"step {self.step}/{self.plan.steps}, loss {np.mean(recent):.4f}, {pace:.2f} s/step"
+                print(f"{self.name}: {told}, {left:.0f} min left", file=sys.stderr, flush=True)
+                recent.clear()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == self.plan.steps:
+                self._save()
+                saved = time.monotonic()
+            if sample and self.step % max(1, self.plan.steps // SAMPLES) == 0:
+                self._swap()
+                sample(self.step)
+                self._swap()
+        self._swap()
+
+    def _schedule(self) -> float:
+        if self.step < self.plan.warmup:
+            return (self.step + 1) / self.plan.warmup
+        return 0.5 + 0.5 * math.cos(math.pi * self.step / self.plan.steps)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step)) if self.plan.ema else 0.0
+        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange the learning weights and their average."""
+        for name, parameter in self.parameters.items():
+            live = parameter.clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(live)
+
+    def _save(self) -> None:
+        tensors = {f"live.{n}": p.detach() for n, p in self.parameters.items()} | {
+            f"mean.{n}": p for n, p in self.average.items()
+        }
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{key}.{name}"] = value.detach()
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".part")
+        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary, metadata={"step": json.dumps(self.step)})
+        temporary.replace(self.file)
+
+    @torch.no_grad()
+    def _resume(self) -> None:
+        tensors = load_file(self.file)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensors[f"live.{name}"])
+            self.average[name].copy_(tensors[f"mean.{name}"])
+            device = parameter.device
+            state = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in state.items()}
+        self.step = int(tensors[f"adam.step.{next(iter(self.parameters))}"])
+        print(f"{self.name}: resumed at step {self.step}", file=sys.stderr, flush=True)

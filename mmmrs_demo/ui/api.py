@@ -1,0 +1,161 @@
+"""Two endpoints for programs, ``/generate`` and ``/translate``: one file out, through the same code as the page."""
+
+from __future__ import annotations
+
+import asyncio
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any
+
+from gradio.data_classes import FileData, FileDataDict
+from gradio.events import api
+from pydantic import ValidationError
+
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.raster import read_tile
+from mmmrs_demo.ui.controls import to_request
+from mmmrs_demo.ui.run import ONE_AT_A_TIME, running
+from mmmrs_demo.ui.stage import Job, cached, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmmrs_demo.ui.page import Page
+
+
+def add_endpoints(page: Page) -> None:
+    """Add both endpoints to the current `gr.Blocks`."""
+
+    async def answer(prepare: Callable[[], Job]) -> FileDataDict:
+        with told():
+            job = await asyncio.to_thread(prepare)
+            async with running(page.engine, job.request, job.image) as run:
+                rendering = await run.rendering()
+            file = await asyncio.to_thread(cached, rendering)
+            return FileDataDict(**FileData(path=file).model_dump())  # type: ignore[typeddict-item] # a FileData is all it asks
+
+    async def generate(  # noqa: PLR0913, PLR0917 - a program may say all that the page can
+        caption: str = "",
+        gsd: str | None = None,
+        weather: str | None = None,
+        satellite: str | None = None,
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        lora_scale: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        seed: int | None = None,
+        bundle: str | None = None,
+    ) -> FileDataDict:
+        """Make a synthetic satellite image from words.
+
+        What is left out takes the bundle's default.
+
+        Args:
+            caption: What the picture shows, such as "a satellite image shows a park in the city".
+            gsd: Ground sample distance: ultra-high, high, ordinary, low or ultra-low.
+            weather: snow, fog or night; left out for clear weather.
+            satellite: Google Earth, GF1, GF2, TG2, Sentinel-1 or Sentinel-2.
+            negative_prompt: What the picture should not show.
+            steps: Denoising steps.
+            guidance: How closely the picture follows the words, 0 to 30; 1 or less turns it off.
+            scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc.
+            lora_scale: Strength of the LoRA, 0 (off) to 2.
+            width: Pixels, a multiple of 8 from 64 to 2048.
+            height: The same.
+            seed: 0 to 2**63 - 1; left out for one drawn at random.
+            bundle: Key of the model; left out for the one in use.
+
+        Returns:
+            PNG file that carries its complete request.
+        """
+        form = {
+            "caption": caption,
+            "gsd": gsd,
+            "weather": weather,
+            "satellite": satellite,
+            "negative_prompt": negative_prompt,
+            "steps": steps,
+            "guidance": guidance,
+            "scheduler": scheduler,
+            "lora_scale": lora_scale,
+            "width": width,
+            "height": height,
+            "seed": seed,
+            "bundle": bundle,
+        }
+        return await answer(lambda: Job(to_request(form, kind="text")))
+
+    async def translate(  # noqa: PLR0913, PLR0917 - as above
+        translation: str,
+        image: FileDataDict,
+        caption: str = "",
+        gsd: str | None = None,
+        weather: str | None = None,
+        satellite: str | None = None,
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        lora_scale: float | None = None,
+        controlnet_scale: float | None = None,
+        seed: int | None = None,
+        bundle: str | None = None,
+    ) -> FileDataDict:
+        """Render a tile of one modality as a synthetic image of another.
+
+        What is left out takes the bundle's default.
+
+        Args:
+            translation: rgb2sar, rgb2nir, sar2rgb or nir2rgb.
+            image: The tile: a PNG, JPEG, WebP, BMP or GIF file.
+            caption: What the tile shows, such as "a satellite image shows a city".
+            gsd: Ground sample distance: ultra-high, high, ordinary, low or ultra-low.
+            weather: snow, fog or night; left out for clear weather.
+            satellite: That of the tile: Google Earth, GF1, GF2, TG2, Sentinel-1 or Sentinel-2.
+            negative_prompt: What the picture should not show.
+            steps: Denoising steps.
+            guidance: How closely the picture follows the words, 0 to 30; 1 or less turns it off.
+            scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc.
+            lora_scale: Strength of the LoRA, 0 (off) to 2.
+            controlnet_scale: How firmly the tile holds the picture, 0 to 2.
+            seed: 0 to 2**63 - 1; left out for one drawn at random.
+            bundle: Key of the model; left out for the one in use.
+
+        Returns:
+            PNG file of the tile's size that carries its complete request.
+        """
+        form = {
+            "caption": caption,
+            "gsd": gsd,
+            "weather": weather,
+            "satellite": satellite,
+            "negative_prompt": negative_prompt,
+            "steps": steps,
+            "guidance": guidance,
+            "scheduler": scheduler,
+            "lora_scale": lora_scale,
+            "controlnet_scale": controlnet_scale,
+            "seed": seed,
+            "bundle": bundle,
+        }
+
+        def prepare() -> Job:
+            request = to_request(form, kind="translation", translation=translation)
+            tile = read_tile(_uploaded(image), TRANSLATIONS[translation].source, page.settings)
+            return Job(request, tile)
+
+        return await answer(prepare)
+
+    for endpoint in (generate, translate):
+        api(endpoint, api_name=endpoint.__name__, api_description=getdoc(endpoint), **ONE_AT_A_TIME)
+
+
+def _uploaded(image: Any) -> str:
+    """Return the path of an uploaded file. Gradio looks no closer at what an endpoint is given, so this does."""
+    try:
+        return FileData.model_validate(image, context={"validate_meta": True}).path
+    except ValidationError as error:
+        raise UserError("The image should be a file; in Python: gradio_client.handle_file(path).") from error

@@ -1,0 +1,203 @@
+"""Where a run is started, watched, stopped and shown: the same buttons, progress and result on every tab."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.provenance import file_name, save_png
+from mmmrs_demo.request import Rendering, Step
+from mmmrs_demo.ui.page import QUIET
+from mmmrs_demo.ui.run import ONE_AT_A_TIME, EngineLike, running
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+    from PIL import Image
+
+    from mmmrs_demo.request import TextRequest, TranslationRequest
+
+_BROKEN = "It failed inside the program, whose log says why; nothing that you entered was lost."
+_MINUTE = 60  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a form asks for.
+
+    Attributes:
+        request: The request.
+        image: Input of a translation.
+    """
+
+    request: TextRequest | TranslationRequest
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The buttons of a tab, and what is said while it works."""
+
+    start: gr.Button
+    stop: gr.Button
+    progress: gr.HTML
+
+    @classmethod
+    def lay_out(cls, verb: str) -> Actions:
+        """Lay out the one button of a tab; Stop takes its place while it works."""
+        start = gr.Button(verb, variant="primary", size="lg")
+        stop = gr.Button("Stop", variant="stop", size="lg", visible=False)
+        return cls(start, stop, gr.HTML(elem_classes="progress", visible=False, padding=False))
+
+
+@dataclass(frozen=True)
+class Result:
+    """The picture of a tab, and what can be done with it."""
+
+    picture: gr.Image | gr.ImageSlider
+    facts: gr.HTML
+    download: gr.DownloadButton
+    reuse: gr.Button
+    seed: gr.State
+
+    @classmethod
+    def lay_out(cls, picture: gr.Image | gr.ImageSlider) -> Result:
+        """Lay out what belongs beneath a picture."""
+        facts = gr.HTML(elem_classes="facts", visible=False, padding=False)
+        with gr.Row():
+            download = gr.DownloadButton("Download PNG", visible=False, size="md")
+            reuse = gr.Button("Use this seed again", visible=False, size="md")
+        return cls(picture, facts, download, reuse, gr.State(""))
+
+
+def connect(
+    engine: EngineLike,
+    prepare: Callable[..., Job],
+    form: dict[str, Component],
+    actions: Actions,
+    result: Result,
+) -> None:
+    """Make the buttons do what they say.
+
+    Args:
+        engine: Runs the requests.
+        prepare: Turns the values of the form, by name, into a job; raises UserError.
+        form: Components by name of the value.
+        actions: The buttons.
+        result: Where the rendering is shown.
+    """
+
+    async def run(**values: Any) -> AsyncGenerator[dict[Component, Any]]:
+        with told():
+            yield {actions.progress: _said("Preparing …")}
+            job = await asyncio.to_thread(prepare, **values)
+            before = await asyncio.to_thread(cached, job.image) if job.image else None
+            async with running(engine, job.request, job.image) as work:
+                async for step in work.steps():
+                    yield {actions.progress: _counted(step) if step else gr.skip()} | (
+                        {result.picture: _framed(before, step.preview)} if step and step.preview else {}
+                    )
+                rendering = await work.rendering()
+            file = await asyncio.to_thread(cached, rendering)
+            yield {
+                result.picture: _framed(before, file),
+                result.facts: gr.update(value=_facts(rendering), visible=True),
+                result.download: gr.update(value=file, visible=True),
+                result.reuse: gr.update(visible=True),
+                result.seed: str(rendering.request.seed),
+            }
+
+    # Gradio empties an update that it has used, so each of these is made anew for every call.
+    def busy() -> list[dict[str, Any]]:
+        return [gr.update(visible=False), gr.update(visible=True), _said("Waiting for its turn …")]
+
+    def idle() -> list[dict[str, Any]]:
+        return [gr.update(visible=True), gr.update(visible=False), gr.update(visible=False)]
+
+    def stopped() -> list[dict[str, Any]]:
+        return [*idle()[:2], _said("Stopped.", bar="")]
+
+    buttons = [actions.start, actions.stop, actions.progress]
+    started = gr.on([actions.start.click, form["caption"].submit], busy, outputs=buttons, **QUIET)
+    work = started.then(
+        run,
+        inputs_kwargs=form,
+        outputs=[actions.progress, result.picture, result.facts, result.download, result.reuse, result.seed],
+        show_progress="hidden",
+        api_visibility="private",
+        **ONE_AT_A_TIME,
+    )
+    work.then(idle, outputs=buttons, **QUIET)
+    actions.stop.click(stopped, outputs=buttons, cancels=work, **QUIET)
+    result.reuse.click(lambda seed: seed, result.seed, form["seed"], **QUIET)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say what goes wrong inside to the person (a message on the page) or to the program that called."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from error
+    except Exception as error:
+        _log.exception("Something failed that should not")
+        raise gr.Error(_BROKEN, print_exception=False) from error
+
+
+def cached(picture: Image.Image | Rendering) -> str:
+    """Write a PNG where Gradio serves files from and deletes them again; a rendering's carries its request."""
+    data = BytesIO()
+    if isinstance(picture, Rendering):
+        save_png(picture, data)
+        name = file_name(picture.request)
+    else:
+        picture.save(data, "PNG")
+        name = "input.png"
+    return save_bytes_to_cache(data.getvalue(), name, get_upload_folder())
+
+
+def _framed(before: str | None, picture: Image.Image | str) -> Any:
+    return picture if before is None else (before, picture)
+
+
+def _said(words: str, bar: str = "<progress aria-label='Progress'></progress>") -> dict[str, Any]:
+    return gr.update(value=f"{bar}<p>{words}</p>", visible=True)
+
+
+def _counted(step: Step) -> dict[str, Any]:
+    left = step.seconds / step.index * (step.total - step.index)
+    return _said(
+        f"Step {step.index} of {step.total} · {_duration(step.seconds)}, about {_duration(left)} left",
+        f"<progress aria-label='Progress' max='{step.total}' value='{step.index}'></progress>",
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+
+
+def _facts(rendering: Rendering) -> str:
+    request = rendering.request
+    told = (
+        "<strong>Synthetic image</strong>",
+        escape(str(rendering.model.get("title", request.bundle))),
+        f"seed {request.seed}",
+        f"{request.steps} steps",
+        f"{rendering.image.width}×{rendering.image.height} px",
+        _duration(rendering.seconds),
+    )
+    return " · ".join(f"<span>{words}</span>" for words in told)

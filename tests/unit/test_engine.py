@@ -1,0 +1,545 @@
+"""The engine on small bundles of random weights: what it makes is noise, but it makes it as it should."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mmmrs_demo.catalog import Catalog
+from mmmrs_demo.engine import Engine, _fit_colours, _inner_size
+from mmmrs_demo.errors import Stopped, UserError
+from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
+from mmmrs_demo.request import SCHEDULERS, Step, TextRequest, TranslationRequest, parse_request
+from mmmrs_demo.settings import Settings
+from tests import tiny
+
+pytestmark = pytest.mark.unit
+
+PROMPT = PAPER_PROMPTS[1]
+SEED = 7
+
+
+def text(**said: Any) -> TextRequest:
+    return TextRequest(**{"prompt": PROMPT, "seed": SEED} | said)
+
+
+def translation(key: str = "rgb2sar", **said: Any) -> TranslationRequest:
+    return TranslationRequest(**{"prompt": PROMPT, "seed": SEED, "translation": key} | said)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def differ(a: Image.Image, b: Image.Image) -> bool:
+    return bool((pixels(a) != pixels(b)).any())
+
+
+def tile(size: tuple[int, int] = (64, 64), seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def engine_on(weights: Path, bundle: str = "tiny") -> Engine:
+    return Engine(Catalog.load(weights), Settings(weights=weights, bundle=bundle))
+
+
+@pytest.fixture
+def own_weights(tiny_weights: Path, tmp_path: Path) -> Path:
+    """Return a copy of the weights that a test may change."""
+    return Path(shutil.copytree(tiny_weights, tmp_path / "weights"))
+
+
+# ------------------------------------------------------------------------------------------------- the same, and not
+
+
+@pytest.mark.parametrize("bundle", ["tiny", "mini"])
+def test_the_same_request_gives_the_same_pixels(tiny_engine: Engine, tiny_weights: Path, bundle: str) -> None:
+    first = tiny_engine.run(text(bundle=bundle))
+    again = tiny_engine.run(first.request)
+    elsewhere = engine_on(tiny_weights).run(parse_request(first.model_dump()["request"]))
+    assert first.image == again.image == elsewhere.image
+    assert first.request == again.request == elsewhere.request
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": SEED + 1},
+        {"seed": 2**63 - 1},
+        {"prompt": Prompt(caption="a city")},
+        {"negative_prompt": "snow"},
+        {"guidance": 9.0},
+        {"guidance": 0.0},
+        {"steps": 5},
+        {"scheduler": "euler"},
+        {"lora_scale": 0.5},
+        {"bundle": "mini"},
+    ],
+)
+def test_another_request_gives_another_picture(tiny_engine: Engine, other: dict[str, Any]) -> None:
+    assert differ(tiny_engine.run(text()).image, tiny_engine.run(text(**other)).image)
+
+
+def test_a_seed_is_drawn_and_reported(tiny_engine: Engine) -> None:
+    drawn = tiny_engine.run(text(seed=None))
+    assert drawn.request.seed is not None
+    assert tiny_engine.run(text(seed=drawn.request.seed)).image == drawn.image
+    assert tiny_engine.run(text(seed=None)).request.seed != drawn.request.seed
+
+
+def test_a_rendering_says_everything(tiny_engine: Engine) -> None:
+    made = tiny_engine.run(translation(), tile())
+    assert None not in made.request.model_dump().values()
+    assert made.synthetic is True
+    assert made.seconds > 0
+    assert made.model["bundle"] == "tiny"
+    assert made.model["base"].startswith("tiny sha256:")
+    assert made.model["controlnet"].startswith("tiny/controlnet/rgb2sar sha256:")
+    assert made.model["lora"] is None
+    assert tiny_engine.run(text()).model["lora"].startswith("tiny/lora sha256:")
+    assert set(made.versions) >= {"mmmrs-demo", "torch", "diffusers"}
+    assert made.created.endswith("+00:00")
+
+
+# ------------------------------------------------------------------------------------------------- nothing leaks
+
+
+def test_no_request_influences_the_next(tiny_weights: Path) -> None:
+    plain = engine_on(tiny_weights)  # its LoRA is loaded by none of these
+    base = plain.run(text(lora_scale=0.0)).image
+    sar = plain.run(translation(), tile()).image
+    engine = engine_on(tiny_weights)
+    full, third = engine.run(text()).image, engine.run(text(lora_scale=1 / 3)).image
+    assert differ(base, full)
+    assert differ(third, full)
+    for _ in range(2):
+        assert engine.run(translation(), tile()).image == sar
+        assert engine.run(text(lora_scale=1 / 3)).image == third
+        assert engine.run(text(lora_scale=0.0)).image == base
+        assert engine.run(text(scheduler="euler-a")).image != full
+        assert engine.run(text()).image == full
+
+
+def test_a_translation_can_use_the_lora(tiny_engine: Engine) -> None:
+    plain = tiny_engine.run(translation(), tile())
+    adapted = tiny_engine.run(translation(lora_scale=1.0), tile())
+    assert differ(plain.image, adapted.image)
+    assert adapted.model["lora"]
+
+
+def test_a_run_that_broke_leaves_nothing_behind(tiny_engine: Engine) -> None:
+    before = tiny_engine.run(text(lora_scale=0.0)).image
+
+    def break_off(_: Step) -> None:
+        raise RuntimeError
+
+    for said in ({"lora_scale": 1.7}, {"lora_scale": 0.3}):
+        with pytest.raises(RuntimeError):
+            tiny_engine.run(text(**said), on_step=break_off)
+    assert tiny_engine.run(text(lora_scale=0.0)).image == before
+
+
+# ------------------------------------------------------------------------------------------------- steps and Stop
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_every_scheduler_reports_every_step(tiny_engine: Engine, scheduler: str, steps: int) -> None:
+    seen: list[Step] = []
+    tiny_engine.run(text(scheduler=scheduler, steps=steps, width=128), on_step=seen.append)
+    assert [(step.index, step.total) for step in seen] == [(i, steps) for i in range(1, steps + 1)]
+    assert [step.seconds for step in seen] == sorted(step.seconds for step in seen)
+    for step in seen:
+        assert step.preview
+        assert (step.preview.mode, step.preview.size) == ("RGB", (128, 64))
+
+
+def test_looking_on_changes_nothing(tiny_engine: Engine) -> None:
+    assert tiny_engine.run(text(), on_step=lambda _: None).image == tiny_engine.run(text()).image
+
+
+def test_previews_are_grey_where_the_picture_is(tiny_engine: Engine) -> None:
+    seen: list[Step] = []
+    tiny_engine.run(translation("rgb2nir"), tile((600, 300)), on_step=seen.append)
+    assert {(step.preview.mode, step.preview.size) for step in seen if step.preview} == {("L", (256, 128))}
+
+
+def test_colours_are_fitted_to_what_the_autoencoder_does() -> None:
+    mixing = torch.tensor([[0.1, 0.0, 0.2], [0.0, 0.3, 0.0], [0.1, 0.1, 0.1], [0.0, -0.2, 0.1]])
+
+    class Decoder:
+        dtype = torch.float32
+        config = type("config", (), {"scaling_factor": 0.5})
+
+        def decode(self, latents: torch.Tensor) -> Any:
+            colours = torch.einsum("bchw,cd->bdhw", latents * 0.5, mixing) + 0.1
+            return type("out", (), {"sample": colours.repeat_interleave(8, 2).repeat_interleave(8, 3)})
+
+    config = type("config", (), {"in_channels": 4})
+    parts = {"vae": Decoder(), "unet": type("unet", (), {"config": config}), "device": "cpu", "vae_scale_factor": 8}
+    fitted = _fit_colours(type("pipeline", (), parts))
+    torch.testing.assert_close(fitted, torch.cat([mixing / 2, torch.full((1, 3), 0.55)]), atol=1e-3, rtol=0)
+
+
+def test_the_last_preview_resembles_the_picture(tiny_engine: Engine) -> None:
+    seen: list[Step] = []
+    made = tiny_engine.run(text(width=256, height=256, lora_scale=0.0), on_step=seen.append)
+    assert seen[-1].preview
+    small = [pixels(image.resize((32, 32), Image.Resampling.BOX)).ravel() for image in (made.image, seen[-1].preview)]
+    assert np.corrcoef(*small)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("request_and_image", [(text(steps=20), None), (translation(steps=20), tile())])
+def test_stop_stops_within_a_step(tiny_engine: Engine, request_and_image: tuple[Any, Any]) -> None:
+    stop, seen = threading.Event(), []
+
+    def on_step(step: Step) -> None:
+        seen.append(step.index)
+        if step.index == 2:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        tiny_engine.run(*request_and_image, on_step=on_step, stop=stop)
+    assert seen == [1, 2]
+    assert tiny_engine.run(text()).image == tiny_engine.run(text()).image
+
+
+def test_stop_before_the_start_makes_no_step(tiny_engine: Engine) -> None:
+    stop, seen = threading.Event(), []
+    stop.set()
+    with pytest.raises(Stopped):
+        tiny_engine.run(text(), on_step=seen.append, stop=stop)
+    assert not seen
+
+
+def test_stop_ends_the_wait_for_another_run(tiny_engine: Engine) -> None:
+    running, go_on, stop = threading.Event(), threading.Event(), threading.Event()
+    outcome: list[BaseException] = []
+
+    def hold(_: Step) -> None:
+        running.set()
+        assert go_on.wait(60)
+
+    def wait() -> None:
+        try:
+            tiny_engine.run(text(), stop=stop)
+        except Stopped as stopped:
+            outcome.append(stopped)
+
+    first = threading.Thread(target=tiny_engine.run, args=(text(),), kwargs={"on_step": hold})
+    first.start()
+    assert running.wait(60)
+    second = threading.Thread(target=wait)
+    second.start()
+    stop.set()
+    second.join(60)
+    still_running = first.is_alive()
+    go_on.set()
+    first.join(60)
+    assert still_running
+    assert len(outcome) == 1
+
+
+def test_threads_take_turns_and_get_their_own(tiny_engine: Engine) -> None:
+    requests = [(text(seed=i, lora_scale=i / 4), None) for i in range(4)]
+    requests += [(translation(key, seed=3), tile()) for key in ("rgb2sar", "rgb2nir")]  # type: ignore[list-item]
+    alone = [tiny_engine.run(*request).image for request in requests]
+    together: dict[int, Image.Image] = {}
+
+    def run(i: int) -> None:
+        together[i] = tiny_engine.run(*requests[i]).image
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(requests))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [together[i] for i in range(len(requests))] == alone
+
+
+# ------------------------------------------------------------------------------------------------- sizes and modes
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 64), (72, 200), (64, 64)])
+def test_text_gives_the_size_asked_for(tiny_engine: Engine, width: int, height: int) -> None:
+    made = tiny_engine.run(text(width=width, height=height, steps=1))
+    assert (made.image.mode, made.image.size) == ("RGB", (width, height))
+
+
+def test_text_has_the_bundles_size_by_default(tiny_engine: Engine) -> None:
+    assert tiny_engine.run(text(steps=1)).image.size == (tiny.SIZE, tiny.SIZE)
+
+
+@pytest.mark.parametrize("key", TRANSLATIONS)
+@pytest.mark.parametrize("size", [(64, 64), (101, 37), (1, 1), (20, 500)])
+def test_translations_give_the_inputs_size(tiny_engine: Engine, key: str, size: tuple[int, int]) -> None:
+    made = tiny_engine.run(translation(key, steps=1), tile(size))
+    assert (made.image.mode, made.image.size) == (TRANSLATIONS[key].target.mode, size)
+    assert made.modality is TRANSLATIONS[key].target
+
+
+@pytest.mark.parametrize(
+    ("size", "inner"),
+    [
+        ((256, 256), (512, 512)),
+        ((4000, 4000), (512, 512)),
+        ((300, 200), (640, 448)),
+        ((200, 300), (448, 640)),
+        ((8000, 1), (1024, 256)),
+        ((1, 8000), (256, 1024)),
+    ],
+)
+def test_the_model_works_at_about_its_native_area(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    assert _inner_size(size, 512) == inner
+
+
+def test_the_input_is_read_in_its_modality(tiny_engine: Engine) -> None:
+    colour = tile()
+    grey = colour.convert("L")
+    made = tiny_engine.run(translation("sar2rgb"), colour), tiny_engine.run(translation("sar2rgb"), grey)
+    assert made[0].image == made[1].image
+    assert made[0].request == made[1].request
+
+
+def test_another_input_gives_another_picture_and_name(tiny_engine: Engine) -> None:
+    a, b = (tiny_engine.run(translation(), tile(seed=seed)) for seed in (0, 1))
+    assert differ(a.image, b.image)
+    assert isinstance(a.request, TranslationRequest)
+    assert isinstance(b.request, TranslationRequest)
+    assert a.request.source_sha256 != b.request.source_sha256
+    assert differ(a.image, tiny_engine.run(translation(controlnet_scale=0.3), tile()).image)
+
+
+def test_each_translation_has_its_own_controlnet(tiny_engine: Engine) -> None:
+    assert differ(
+        tiny_engine.run(translation("rgb2sar"), tile()).image, tiny_engine.run(translation("rgb2nir"), tile()).image
+    )
+
+
+def test_pictures_and_requests_must_go_together(tiny_engine: Engine) -> None:
+    with pytest.raises(UserError, match="RGB → SAR needs an input picture"):
+        tiny_engine.run(translation())
+    with pytest.raises(UserError, match="takes no input picture"):
+        tiny_engine.run(text(), tile())
+
+
+# ------------------------------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("bundle", ["tiny", "mini"])
+def test_folders_never_lead_to_the_network(
+    tiny_weights: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    engine = engine_on(tiny_weights, bundle)
+    assert engine.tokenize(None, "a park")
+    engine.load()
+    engine.run(text())
+    engine.run(translation(), tile())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_prompt_beyond_the_models_tokens_is_cut_in_silence(
+    tiny_engine: Engine, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    long = Prompt(caption="a park in the city " * 50)
+    assert len(tiny_engine.tokenize(None, long.text)) > 77
+    longer = Prompt(caption=long.caption + " with snow")
+    assert tiny_engine.run(text(prompt=long)).image == tiny_engine.run(text(prompt=longer)).image
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_tokens_need_no_model(tiny_weights: Path) -> None:
+    engine = engine_on(tiny_weights)
+    assert engine.tokenize("tiny", "A, 2") == ["a</w>", ",</w>", "2</w>"]
+    assert not engine._loaded
+
+
+def test_importing_the_engine_does_not_import_torch() -> None:
+    code = "import sys, mmmrs_demo.engine; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+@pytest.mark.parametrize("layout", ["diffusers", "kohya"])
+def test_loras_of_the_usual_layouts_do_the_same(
+    tiny_weights: Path, own_weights: Path, layout: str, *, text_encoder: bool
+) -> None:
+    folder = own_weights / "tiny" / "lora"
+    shutil.rmtree(folder)
+    if layout == "kohya":
+        tiny.write_kohya_lora(
+            own_weights / "tiny", folder / "mine.safetensors", text_encoder=text_encoder, alpha=tiny.RANK / 2
+        )
+    else:
+        tiny.write_lora(own_weights / "tiny", folder, text_encoder=text_encoder)
+    engine = engine_on(own_weights)
+    base = engine_on(tiny_weights).run(text(lora_scale=0.0)).image
+    made = engine.run(text(lora_scale=1.0 if layout == "kohya" else 0.5)).image  # kohya's alpha is half its rank here
+    assert engine.run(text(lora_scale=0.0)).image == base
+
+    other = own_weights / "tiny" / "reference"
+    tiny.write_lora(own_weights / "tiny", other, text_encoder=text_encoder)
+    (own_weights / "catalog.toml").write_text(tiny.table("tiny", lora="tiny/reference"), encoding="utf-8")
+    assert engine_on(own_weights).run(text(lora_scale=0.5)).image == made
+    plain = engine_on(tiny_weights).run(text(lora_scale=0.5)).image  # its LoRA has no text-encoder keys
+    assert differ(made, plain) == text_encoder
+
+
+@pytest.mark.parametrize(
+    ("gone", "request_and_image", "sentence"),
+    [
+        ("", (text(), None), "There is no base model for tiny yet: put one at weights/tiny."),
+        (
+            "lora",
+            (text(), None),
+            """There is no LoRA for tiny yet: put one at weights/tiny/lora or train one with `mmmrs-demo train lora`.
+            With a LoRA scale of 0 the base model runs without it.""",
+        ),
+        (
+            "controlnet/rgb2sar",
+            (translation(), tile()),
+            """There is no RGB → SAR ControlNet for tiny yet: put one at weights/tiny/controlnet/rgb2sar
+            or train one with `mmmrs-demo train controlnet`.""",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(
+    own_weights: Path, gone: str, request_and_image: tuple[Any, Any], sentence: str
+) -> None:
+    shutil.rmtree(own_weights / "tiny" / gone)
+    engine = engine_on(own_weights)
+    with pytest.raises(UserError) as caught:
+        engine.run(*request_and_image)
+    assert str(caught.value) == " ".join(sentence.split())
+
+
+def test_without_a_lora_the_rest_still_works(own_weights: Path) -> None:
+    shutil.rmtree(own_weights / "tiny" / "lora")
+    engine = engine_on(own_weights)
+    engine.load()
+    engine.run(text(lora_scale=0.0))
+    engine.run(translation(), tile())
+
+
+@pytest.mark.parametrize(
+    ("file", "part"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "base model"),
+        ("lora/pytorch_lora_weights.safetensors", "LoRA"),
+        ("controlnet/rgb2sar/diffusion_pytorch_model.safetensors", "RGB → SAR ControlNet"),
+    ],
+)
+def test_a_broken_file_is_named_and_breaks_nothing_else(own_weights: Path, file: str, part: str) -> None:
+    path = own_weights / "tiny" / file
+    path.write_bytes(path.read_bytes()[:1000])
+    engine = engine_on(own_weights)
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"^The {part} of Random weights \\(tiny\\) cannot be loaded from .*tiny"):
+            engine.run(*((translation(), tile()) if "controlnet" in file else (text(), None)))
+    assert engine.run(text(bundle="mini")).image.size == (tiny.SIZE, tiny.SIZE)
+    if part != "base model":
+        engine.run(text(lora_scale=0.0))
+
+
+def test_pickled_weights_are_refused(own_weights: Path) -> None:
+    file = own_weights / "tiny" / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        engine_on(own_weights).run(text())
+
+
+def test_a_lora_of_another_model_is_refused_and_leaves_the_base_as_it_was(own_weights: Path) -> None:
+    engine = engine_on(own_weights)
+    base = engine.run(text(lora_scale=0.0)).image
+    file = own_weights / "tiny" / "lora" / "pytorch_lora_weights.safetensors"
+    good = load_file(file)
+    bad: list[dict[str, torch.Tensor]] = [
+        {key: tensor.repeat_interleave(2, -1) for key, tensor in good.items()},
+        {f"transformer.{key}": tensor for key, tensor in good.items()},
+        {key.replace("attentions", "elsewhere"): tensor for key, tensor in good.items()},
+    ]
+    for tensors in bad:
+        save_file(tensors, file)
+        with pytest.raises(UserError, match="LoRA"):
+            engine.run(text())
+        assert engine.run(text(lora_scale=0.0)).image == base
+    save_file(good, file)
+    assert differ(engine.run(text()).image, base)
+
+
+def test_a_controlnet_of_another_model_is_refused(own_weights: Path) -> None:
+    shutil.copytree(
+        own_weights / "mini" / "controlnet", own_weights / "tiny" / "controlnet", dirs_exist_ok=True
+    )  # mini has other latents
+    with pytest.raises(UserError, match=r"does not fit Random weights .*: its in channels is 8 instead of 4"):
+        engine_on(own_weights).run(translation(), tile())
+
+
+def test_the_hub_is_asked_for_the_pinned_commit(own_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def from_pretrained(where: str, **options: Any) -> None:
+        asked.update(options, where=where)
+        message = "no route to host"
+        raise OSError(message)
+
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_pretrained", from_pretrained)
+    commit = "c" * 40
+    table = tiny.table("far").replace('path = "far"', f'path = "far/base", hub = "someone/sd", revision = "{commit}"')
+    (own_weights / "catalog.toml").write_text(table, encoding="utf-8")
+    with pytest.raises(UserError, match=r"no route to host\. Without a network, put a copy at weights/far/base\."):
+        engine_on(own_weights, "far").run(text())
+    assert asked["where"] == "someone/sd"
+    assert asked["revision"] == commit
+    assert asked["use_safetensors"] is True
+    assert "local_files_only" not in asked
+
+
+# ------------------------------------------------------------------------------------------------- when it fails
+
+
+def test_no_black_picture_is_returned_for_one_that_could_not_be_computed(tiny_weights: Path) -> None:
+    engine = engine_on(tiny_weights)
+    engine.load()
+    with torch.no_grad():
+        engine._loaded["tiny"].pipeline.unet.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(UserError, match="no valid picture"):
+        engine.run(text(), on_step=lambda _: None)
+
+
+def test_too_little_graphics_memory_is_said(tiny_engine: Engine) -> None:
+    def fill(_: Step) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(UserError, match="graphics memory"):
+        tiny_engine.run(text(), on_step=fill)
+
+
+def test_a_device_that_is_not_there_is_named(tiny_weights: Path) -> None:
+    engine = Engine(Catalog.load(tiny_weights), Settings(weights=tiny_weights, bundle="tiny", device="abacus"))
+    with pytest.raises(UserError, match="abacus"):
+        engine.run(text())
+
+
+def test_an_unknown_bundle_is_named(tiny_engine: Engine) -> None:
+    with pytest.raises(UserError, match="no bundle “sdxl”; choose one of mini, tiny"):
+        tiny_engine.run(text(bundle="sdxl"))

@@ -1,0 +1,323 @@
+"""What goes into a PNG comes out of it again, and nothing that is put there by others does harm."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import time
+import zlib
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.modality import Modality
+from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
+from mmmrs_demo.provenance import KEYWORD, embed, file_name, read, save_png
+from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest
+
+TEXT = TextRequest(
+    bundle="mini",
+    prompt=Prompt(gsd="high", weather="snow", caption="a park in the city, 公园, 🛰, café", satellite="Google Earth"),
+    negative_prompt="clouds: many, and haze",
+    steps=20,
+    guidance=7.5,
+    scheduler="euler-a",
+    lora_scale=1.0,
+    seed=2**63 - 1,
+    width=64,
+    height=96,
+)
+TRANSLATION = TranslationRequest(
+    bundle="mini",
+    translation="rgb2sar",
+    prompt=PAPER_PROMPTS[8],
+    steps=30,
+    guidance=5.0,
+    scheduler="dpm++2m-karras",
+    lora_scale=0.0,
+    controlnet_scale=1.25,
+    seed=7,
+    source_sha256="0" * 64,
+)
+
+
+def rendering(request: TextRequest | TranslationRequest = TEXT, **changes: Any) -> Rendering:
+    modality = Modality.RGB if isinstance(request, TextRequest) else Modality.SAR
+    values = np.arange(96 * 64 * len(modality.mode)).reshape(96, 64, -1).squeeze() % 256
+    facts: dict[str, Any] = {
+        "image": Image.fromarray(values.astype(np.uint8)),
+        "request": request,
+        "modality": modality,
+        "seconds": 1.5,
+        "model": {"bundle": "mini", "title": "Mini", "base": "mini sha256:0123456789abcdef"},
+        "versions": {"torch": "2.15.0"},
+        "created": "2026-11-21T04:05:06+00:00",
+    }
+    return Rendering(**(facts | changes))
+
+
+def saved(picture: Rendering) -> bytes:
+    file = BytesIO()
+    save_png(picture, file)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def carrying(*chunks: bytes) -> bytes:
+    """A PNG with chunks put right after its header."""
+    file = BytesIO()
+    Image.new("L", (40, 40)).save(file, "PNG")
+    data = file.getvalue()
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def refusal(data: bytes | Path, name: str | None = "park.png") -> str:
+    with pytest.raises(UserError) as caught:
+        read(data, name)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize("request_", [TEXT, TRANSLATION], ids=["text", "translation"])
+def test_a_saved_picture_gives_back_its_request(request_: TextRequest | TranslationRequest, tmp_path: Path) -> None:
+    picture = rendering(request_)
+    file = tmp_path / "park.png"
+    save_png(picture, file)
+    for source in (file, str(file), file.read_bytes()):
+        found = read(source)
+        assert found.request == request_
+        assert found.modality is picture.modality
+        assert (found.model, found.versions, found.synthetic) == (picture.model, picture.versions, True)
+        assert found.created == datetime(2026, 11, 21, 4, 5, 6, tzinfo=UTC)
+    with Image.open(file) as again:
+        assert again.mode == picture.modality.mode
+        assert again.tobytes() == picture.image.tobytes()
+
+
+@given(
+    st.text(max_size=200),
+    st.text(max_size=200),
+    st.integers(0, 2**63 - 1),
+    st.floats(0, 30) | st.integers(0, 30),
+)
+def test_any_words_survive(caption: str, negative: str, seed: int, guidance: float) -> None:
+    request = TEXT.model_copy(
+        update={
+            "prompt": Prompt(caption=caption),
+            "negative_prompt": TextRequest(negative_prompt=negative).negative_prompt,
+            "seed": seed,
+            "guidance": float(guidance),
+        }
+    )
+    assert read(saved(rendering(request))).request == request
+
+
+def test_one_rendering_gives_the_same_bytes_and_only_the_time_differs() -> None:
+    once = rendering()
+    assert saved(once) == saved(rendering(seconds=99.0))
+    later = embed(rendering(created="2026-11-21T04:05:07+00:00"))
+    differing = {key for key, text in embed(once).items() if later[key] != text}
+    assert differing == {KEYWORD}
+    assert later[KEYWORD].replace("05:07", "05:06") == embed(once)[KEYWORD]
+
+
+def test_chunks_say_what_they_should_in_every_reader() -> None:
+    with Image.open(BytesIO(saved(rendering()))) as picture:
+        text = picture.info
+    assert text["Software"].startswith("MMM-RS Demo ")
+    assert text["Description"].startswith("Synthetic RGB image")
+    assert text[KEYWORD].isascii()
+    assert json.loads(text[KEYWORD])["synthetic"] is True
+    assert json.loads(text[KEYWORD])["request"]["prompt"]["caption"] == TEXT.prompt.caption
+    assert "公园" in text["parameters"]
+
+
+def as_other_programs_read(parameters: str) -> tuple[str, str, dict[str, str]]:
+    """The common way to read this form: the last line is settings, the line before may be a negative prompt."""
+    *lines, last = parameters.strip().split("\n")
+    prompt, negative, within_negative = "", "", False
+    for line in lines:
+        if line.startswith("Negative prompt:"):
+            within_negative = True
+            negative = line.removeprefix("Negative prompt:").strip()
+        elif within_negative:
+            negative += "\n" + line
+        else:
+            prompt += line
+    found = re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', last)
+    return prompt, negative, {key: json.loads(value) if value.startswith('"') else value for key, value in found}
+
+
+def test_parameters_as_other_programs_read_them() -> None:
+    prompt, negative, settings = as_other_programs_read(embed(rendering())["parameters"])
+    assert prompt == TEXT.prompt.text
+    assert negative == "clouds: many, and haze"
+    assert settings == {
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "CFG scale": "7.5",
+        "Seed": str(2**63 - 1),
+        "Size": "64x96",
+        "Model": "mini",
+        "LoRA scale": "1",
+        "Version": embed(rendering())["Software"],
+    }
+    odd = TRANSLATION.model_copy(update={"bundle": 'my "own", v2: best'})
+    prompt, negative, settings = as_other_programs_read(embed(rendering(odd))["parameters"])
+    assert (prompt, negative) == (TRANSLATION.prompt.text, "")
+    assert settings["Model"] == 'my "own", v2: best'
+    assert (settings["Translation"], settings["ControlNet scale"]) == ("rgb2sar", "1.25")
+    assert (settings["Sampler"], settings["CFG scale"]) == ("DPM++ 2M Karras", "5")
+
+
+def test_every_kind_of_text_chunk_is_read_before_and_after_the_pixels() -> None:
+    text = embed(rendering())[KEYWORD]
+    plain = json.dumps(json.loads(text), ensure_ascii=False).encode()
+    mark = KEYWORD.encode() + b"\0"
+    chunks = (
+        chunk(b"tEXt", mark + text.encode()),
+        chunk(b"zTXt", mark + b"\0" + zlib.compress(text.encode())),
+        chunk(b"iTXt", mark + b"\0\0\0\0" + plain),
+        chunk(b"iTXt", mark + b"\1\0en\0provenance\0" + zlib.compress(plain)),
+    )
+    for one in chunks:
+        assert read(carrying(one)).request == TEXT
+    end = carrying()[-12:]
+    assert read(carrying().removesuffix(end) + chunks[0] + end).request == TEXT
+
+
+def test_pictures_resaved_by_pillow_keep_their_request() -> None:
+    with Image.open(BytesIO(saved(rendering()))) as picture:
+        info = PngInfo()
+        for key in embed(rendering()):
+            info.add_text(key, str(picture.info[key]))
+        file = BytesIO()
+        picture.resize((20, 20)).save(file, "PNG", pnginfo=info)
+    assert read(file.getvalue()).request == TEXT
+
+
+def test_a_request_is_found_in_half_a_picture() -> None:
+    data = saved(rendering())
+    assert read(data[: data.index(b"IDAT") + 50]).request == TEXT
+
+
+def test_none_there(tmp_path: Path) -> None:
+    assert "“park.png” carries no request" in refusal(carrying())
+    assert "carries no request" in refusal(carrying(chunk(b"tEXt", b"parameters\0a park")))
+    for data in (b"", b"\xff\xd8\xff\xe0", b"words"):
+        assert "“park.png” is not a PNG" in refusal(data)
+    assert "no file “gone.png”" in refusal(tmp_path / "gone.png", name=None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[" * 100_000,
+        b'{"request": {}}',
+        "{}".encode("utf-16"),
+        json.dumps({"model": {"a" * 70_000: 1}}).encode(),
+    ],
+)
+def test_damaged_ones(body: bytes) -> None:
+    sentence = refusal(carrying(chunk(b"tEXt", KEYWORD.encode() + b"\0" + body)))
+    assert "The request that “park.png” carries cannot be used" in sentence
+    assert len(sentence) < 600
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("request", "steps"), 100_000, "at most 150"),
+        (("request", "kind"), "video", "kind"),
+        (("request", "trust_remote_code"), True, "no setting called trust remote code"),
+        (("request", "seed"), -1, "eed"),
+        (("request", "guidance"), "NaN", "uidance"),
+        (("request", "prompt", "weather"), "rain", "no weather “rain”"),
+        (("synthetic",), False, "ynthetic"),
+        (("created",), "<b>yesterday</b>", "reated"),
+    ],
+)
+def test_what_it_says_is_validated(path: tuple[str, ...], value: object, says: str) -> None:
+    facts = json.loads(embed(rendering())[KEYWORD])
+    place = facts
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert says in refusal(carrying(chunk(b"tEXt", KEYWORD.encode() + b"\0" + json.dumps(facts).encode())))
+
+
+def test_facts_of_later_versions_are_ignored() -> None:
+    facts = json.loads(embed(rendering())[KEYWORD]) | {"scene": {"tiles": 12}}
+    assert read(carrying(chunk(b"tEXt", KEYWORD.encode() + b"\0" + json.dumps(facts).encode()))).request == TEXT
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [(b"tEXt", b""), (b"zTXt", b"\0"), (b"iTXt", b"\1\0\0\0"), (b"iTXt", b"\0\0\0\0")]
+)
+def test_bombs_are_not_unpacked(kind: bytes, head: bytes) -> None:
+    packed = head == b"\0" or head.startswith(b"\1")
+    body = zlib.compress(bytes(300_000_000), 9) if packed else b" " * 3_000_000
+    began = time.monotonic()
+    assert "over the limit" in refusal(carrying(chunk(kind, KEYWORD.encode() + b"\0" + head + body)))
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"zTXt", b"\0not packed"),
+        (b"zTXt", b""),
+        (b"iTXt", b""),
+        (b"iTXt", b"\0\0no end of the language"),
+        (b"iTXt", b"\0\0\0\0\xff\xfe"),
+        (b"iTXt", b"\1\0\0\0\xff\xfe"),
+    ],
+)
+def test_broken_chunks(kind: bytes, body: bytes) -> None:
+    assert "damaged" in refusal(carrying(chunk(kind, KEYWORD.encode() + b"\0" + body)))
+
+
+def test_chunks_that_lie_about_their_length() -> None:
+    huge = struct.pack(">I", 0x7FFFFFFF) + b"tEXt"
+    assert "carries no request" in refusal(carrying(huge + b"Comment\0"))
+    assert "over the limit" in refusal(carrying(huge + KEYWORD.encode() + b"\0"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (TEXT, "mmmrs_a-park-in-the-city-公园-café_high_snow_google-earth_seed-9223372036854775807.png"),
+        (TRANSLATION, "mmmrs_rgb2sar_some-roads-in-farmland_low_sentinel-2_seed-7.png"),
+        (TextRequest(), "mmmrs.png"),
+        (TextRequest(prompt=Prompt(caption="../../etc/passwd\0 CON: <b>|?*")), "mmmrs_etc-passwd-con-b.png"),
+    ],
+)
+def test_file_names(request_: TextRequest | TranslationRequest, name: str) -> None:
+    assert file_name(request_) == name
+
+
+@given(st.text(max_size=300) | st.sampled_from(["公" * 300, "a" * 300, "𠀀" * 300]))
+def test_file_names_are_safe(caption: str) -> None:
+    name = file_name(TRANSLATION.model_copy(update={"prompt": Prompt(caption=caption, gsd="ultra-high")}))
+    assert len(name.encode()) <= 255
+    assert name == Path(name).name
+    assert not set(name) & set('/\\:*?"<>| \0\n')
+    assert name.isprintable()

@@ -1,0 +1,100 @@
+"""The training loop resumes exactly, and every stage of the embedded bundle runs and leaves what the engine loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmmrs_demo.catalog import Catalog
+from mmmrs_demo.engine import Engine
+from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
+from mmmrs_demo.request import TextRequest
+from mmmrs_demo.settings import Settings
+from mmmrs_demo.training import mini
+from mmmrs_demo.training.loop import Plan, Stage
+from mmmrs_demo.training.text import build_text_encoder, build_tokenizer
+from tests.tiny import table
+from tests.unit.test_dataset import towns, write_index
+
+pytestmark = pytest.mark.unit
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a program in the middle of a stage."""
+
+
+def learn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None
+) -> tuple[list[float], torch.Tensor]:
+    """Fit a line to random points in 12 steps; return the losses of the steps that ran and the weights at the end."""
+    monkeypatch.setattr("mmmrs_demo.training.loop.CHECKPOINT_SECONDS", -1)  # after every step
+    torch.manual_seed(0)
+    line = torch.nn.Linear(3, 1)
+    losses = []
+
+    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
+        if step == kill_at:
+            raise KilledError
+        points = torch.from_numpy(rng.normal(size=(8, 3))).float()
+        value = (line(points + 0.1 * torch.randn_like(points)) - points.sum(1, keepdim=True)).square().mean()
+        losses.append(float(value.detach()))
+        return value
+
+    Stage("line", folder, {"line": line}, Plan(12, 8, 1e-2, warmup=2, ema=0.9)).train(loss)
+    return losses, line.weight.detach().clone()
+
+
+def test_a_killed_stage_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, weights = learn(tmp_path / "whole", monkeypatch)
+    with pytest.raises(KilledError):
+        learn(tmp_path / "cut", monkeypatch, kill_at=7)
+    rest, resumed = learn(tmp_path / "cut", monkeypatch)
+    assert rest == whole[7:]
+    assert torch.equal(resumed, weights)
+
+
+def test_a_finished_stage_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, weights = learn(tmp_path, monkeypatch)
+    losses, again = learn(tmp_path, monkeypatch)
+    assert losses == []
+    assert torch.equal(again, weights)
+
+
+def test_the_tokenizer_knows_the_papers_words_and_spells_any_other() -> None:
+    tokenizer = build_tokenizer()
+    assert "snow</w>" in tokenizer.tokenize("snow")
+    for prompt in PAPER_PROMPTS:
+        assert len(tokenizer(prompt.text).input_ids) < 45
+    assert tokenizer.decode(tokenizer("żółw 🐢").input_ids, skip_special_tokens=True).strip() == "żółw 🐢"
+    assert build_tokenizer().get_vocab() == tokenizer.get_vocab()
+    assert build_text_encoder(tokenizer)(**tokenizer("a city", return_tensors="pt"))[0].isfinite().all()
+
+
+def test_the_bundle_is_trained_from_nothing_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of every stage on a handful of tiles; SAR stands in as NIR, for the made tiles have none."""
+    rows = towns(16)
+    data = write_index(tmp_path, rows)
+    index = (data / "index.csv").read_text(encoding="utf-8")
+    extra = [line.replace("_nir.png,nir", "_nir.png,sar") for line in index.splitlines() if ",nir," in line]
+    (data / "index.csv").write_text(index + "\n".join(extra) + "\n", encoding="utf-8")
+    monkeypatch.setattr("mmmrs_demo.training.views.VIEWS", {"naip_urban_trees": 1})
+    monkeypatch.setattr("mmmrs_demo.training.mini._sheet", lambda *_: None)
+    plan = Plan(2, 2, 1e-3, warmup=1)
+
+    weights = tmp_path / "weights"
+    mini.train(data, tmp_path / "work", weights / "mini", mini.Recipe(plan, plan, plan, plan, plan))
+
+    (weights / "catalog.toml").write_text(table("mini"), encoding="utf-8")
+    assert all(file.stat().st_size < 10_000_000 for file in weights.rglob("*"))
+    for translation in TRANSLATIONS:
+        assert (weights / "mini/controlnet" / translation / "config.json").is_file()
+    for file in weights.rglob("*.safetensors"):
+        assert all(tensor.dtype == torch.float16 for tensor in load_file(file).values() if tensor.is_floating_point())
+    engine = Engine(Catalog.load(weights), Settings(weights=weights, bundle="mini"))
+    request = TextRequest(prompt=Prompt(caption="a city"), steps=2, seed=1, width=64, height=64)
+    assert engine.run(request).image.size == (64, 64)
