@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++2m-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "euler": ("EulerDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
 }
 """Class in diffusers of every scheduler a request can name, and its options beside the bundle's own noise schedule."""
 
@@ -302,15 +303,13 @@ class Engine:
         elif location.source and location.source.weight_name:
             name = location.source.weight_name
         with self._naming(loaded.bundle, LORA, location):
+            said = {"weight_name": name, "use_safetensors": True, **_access(location)}
             try:
-                loaded.pipeline.load_lora_weights(
-                    folder, weight_name=name, adapter_name=_ADAPTER, use_safetensors=True, **_access(location)
-                )
+                loaded.pipeline.load_lora_weights(folder, adapter_name=_ADAPTER, **said)
+                _check_lora(loaded.pipeline, loaded.pipeline.lora_state_dict(folder, **said)[0])
             except Exception:
                 loaded.pipeline.unload_lora_weights()
                 raise
-            if not loaded.pipeline.get_list_adapters():
-                raise UserError(f"The file {name} at {folder} holds no LoRA for {loaded.bundle.title}.")
             loaded.names[LORA] = self.catalog.fingerprint(location)
 
     def _controlnet(self, loaded: _Loaded, key: str) -> Any:
@@ -382,6 +381,17 @@ def _fastest_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_lora(pipeline: Any, state: dict[str, Any]) -> None:
+    """Raise ValueError unless every layer of a LoRA's file is in the pipeline, which passes over what does not fit."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    told = {re.split(r"[._]lora[._]", key)[0] for key in state}
+    models = (pipeline.unet, pipeline.text_encoder)
+    here = sum(isinstance(layer, BaseTunerLayer) for model in models for layer in model.modules())
+    if here != len(told):
+        raise ValueError(f"of its {len(told)} layers {here} fit this model")
 
 
 def _heed(stop: threading.Event | None) -> None:

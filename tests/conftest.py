@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.settings import Settings
 
 if TYPE_CHECKING:
     from mmmrs_demo.engine import Engine
+
+# A busy machine is no fault of what is tested, and every run should try the same examples.
+hypothesis_settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mmmrs_demo.modality import Translation
+from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.training.loop import Loss, Plan, Stage
 from mmmrs_demo.training.material import Material, Row, full_prompt, plain_caption
 from mmmrs_demo.training.text import HIDDEN
@@ -68,7 +68,28 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
         conditioning_embedding_out_channels=(16, 32, 64, 96),
     )
     controlnet.load_state_dict(unet.state_dict(), strict=False)
+    _open(controlnet)
     return controlnet.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _open(controlnet: ControlNetModel) -> None:
+    """Let the picture through from the first step.
+
+    Usually all gates start at zero to spare a finished base, and the embedding's convolutions as PyTorch does, which
+    leaves a thousandth of the picture's contrast: the way in then takes thousands of steps. Here the base learns
+    too, so the gates start open, and the embedding gives features of about unit contrast.
+    """
+    embedding = controlnet.controlnet_cond_embedding
+    for gate in (controlnet.controlnet_mid_block, *controlnet.controlnet_down_blocks):
+        gate.reset_parameters()
+    for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+        torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        torch.nn.init.zeros_(layer.bias)
+    squares = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8), size=64, mode="bicubic")
+    seen = embedding(squares)
+    embedding.conv_out.weight /= seen.std((0, 2, 3))[:, None, None, None]
+    embedding.conv_out.bias -= seen.mean((0, 2, 3)) / seen.std((0, 2, 3))
 
 
 class Learner:
@@ -91,7 +112,7 @@ class Learner:
         controlnet: ControlNetModel | None = None,
         conditions: np.ndarray | None = None,
     ) -> torch.Tensor:
-        """Return the min-SNR-weighted (gamma 5) error of the predicted velocity on random squares of `side` latents."""
+        """Return the error of the predicted velocity on squares of `side` latents; min-SNR (5) without ControlNet."""
         y, x = (int(v) for v in rng.integers(SIDE - side + 1, size=2))
         clean = self.material.latents[index][..., y : y + side, x : x + side].float() * self.scale
         clean = clean.contiguous(memory_format=torch.channels_last)
@@ -110,6 +131,8 @@ class Learner:
                 down, mid = controlnet(noisy, steps, words, controlnet_cond=picture, return_dict=False)
                 residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
             predicted = self.unet(noisy, steps, words, **residuals).sample
+        if controlnet is not None:  # what the picture says is worth most where all else is noise
+            return (predicted.float() - target).square().mean()
         ratio = signal / (1 - signal)
         weight = ratio.clamp(max=5) / (ratio + 1)
         return (weight * (predicted.float() - target).square()).mean() / weight.mean()
@@ -136,9 +159,13 @@ def _text_stage(
 
 def train_base(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
     """Train UNet and text encoder on plain captions of clear tiles in all modalities."""
-    rows = [i for i, row in enumerate(learner.material.rows) if row.weather is None or row.pixels >= 0]
     modules = {"unet": learner.unet, "text_encoder": learner.text_encoder}
-    Stage("base", folder, modules, plan).train(_text_stage(learner, rows, plain_caption, plan), sample)
+    Stage("base", folder, modules, plan).train(_text_stage(learner, _base_rows(learner), plain_caption, plan), sample)
+
+
+def _base_rows(learner: Learner) -> list[int]:
+    """All rows but those under synthesised weather."""
+    return [i for i, row in enumerate(learner.material.rows) if row.weather is None or row.pixels >= 0]
 
 
 def train_lora(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
@@ -150,26 +177,33 @@ def train_lora(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int
     Stage("lora", folder, {"unet": learner.unet}, plan).train(_text_stage(learner, rows, full_prompt, plan), sample)
 
 
-def train_controlnet(
+def train_translations(
     learner: Learner,
-    translation: Translation,
-    controlnet: ControlNetModel,
+    controlnets: dict[str, ControlNetModel],
     folder: Path,
     plan: Plan,
     sample: Callable[[int], None] | None = None,
 ) -> None:
-    """Train one ControlNet on the plain base (paper section 4.3); base and text encoder stay as they are."""
-    for module in (learner.unet, learner.text_encoder):
-        module.requires_grad_(requires_grad=False)
-    pairs = np.array(learner.material.pairs(translation))
-    chance = learner.material.weights([int(i) for i in pairs[:, 1]])
-    rows = learner.material.rows
+    """Train the ControlNets of all directions together with the base, which learns to listen to them.
+
+    The paper trains each ControlNet on a frozen SD1.5 (section 4.3). A base this small and this briefly trained hardly
+    reacts to what a ControlNet adds to it, so here it goes on learning: every fifth step on captions alone, the others
+    on one direction each.
+    """
+    keys = list(controlnets)
+    pairs = {key: np.array(learner.material.pairs(TRANSLATIONS[key])) for key in keys}
+    chance = {key: learner.material.weights([int(i) for i in pairs[key][:, 1]]) for key in keys}
+    rows, captions_alone = learner.material.rows, _text_stage(learner, _base_rows(learner), plain_caption, plan)
 
     def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
-        batch, side = _size(step, plan)
-        chosen = pairs[rng.choice(len(pairs), batch, p=chance)]
+        turn = step % (len(keys) + 1)
+        if turn == len(keys):
+            return captions_alone(step, rng)
+        key, (batch, side) = keys[turn], _size(step, plan)
+        chosen = pairs[key][rng.choice(len(pairs[key]), batch, p=chance[key])]
         prompts = ["" if rng.random() < CAPTION_DROPOUT else full_prompt(rows[i], rng) for i in chosen[:, 0]]
         conditions = np.array([rows[i].pixels for i in chosen[:, 0]])
-        return learner.loss(chosen[:, 1], prompts, rng, side, controlnet, conditions)
+        return learner.loss(chosen[:, 1], prompts, rng, side, controlnets[key], conditions)
 
-    Stage(f"controlnet-{translation.key}", folder, {"controlnet": controlnet}, plan).train(loss, sample)
+    modules = {"unet": learner.unet, "text_encoder": learner.text_encoder, **controlnets}
+    Stage("translations", folder, modules, plan).train(loss, sample)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 CHECKPOINT_SECONDS = 120
 SAMPLES = 4
@@ -129,12 +130,13 @@ class Stage:
 
     @torch.no_grad()
     def _resume(self) -> None:
-        tensors = load_file(self.file)
+        with safe_open(self.file, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            self.step = json.loads(file.metadata()["step"])
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"live.{name}"])
             self.average[name].copy_(tensors[f"mean.{name}"])
-            device = parameter.device
-            state = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in state.items()}
-        self.step = int(tensors[f"adam.step.{next(iter(self.parameters))}"])
+            if f"adam.step.{name}" in tensors:  # there is none for what has had no gradient yet
+                state = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter) for k, v in state.items()}
         print(f"{self.name}: resumed at step {self.step}", file=sys.stderr, flush=True)

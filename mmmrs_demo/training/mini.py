@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
 )
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from mmmrs_demo.dataset.tiles import Tile, read_index
-from mmmrs_demo.modality import TRANSLATIONS, Translation
+from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import PAPER_PROMPTS
 from mmmrs_demo.training import autoencoder, diffusion, text
 from mmmrs_demo.training.loop import Plan
@@ -50,10 +50,10 @@ class Recipe:
     """The plans of all stages; the defaults made the shipped weights."""
 
     autoencoder: Plan = Plan(4200, 16, 1e-3)
-    texture: Plan = Plan(800, 16, 2e-4, warmup=50, ema=0.99)
+    texture: Plan = Plan(400, 16, 2e-4, warmup=50, ema=0.99)
     base: Plan = Plan(3300, 16, 5e-4, ema=0.998)
-    lora: Plan = Plan(450, 16, 5e-4, warmup=30, ema=0.98)
-    controlnet: Plan = Plan(360, 16, 5e-4, warmup=30, ema=0.98)
+    lora: Plan = Plan(320, 16, 5e-4, warmup=30, ema=0.98)
+    translations: Plan = Plan(1300, 16, 6e-4, warmup=30, ema=0.99)
 
     def shortened(self, factor: float) -> Recipe:
         """Return the same recipe with all steps multiplied by `factor`, at least 2 each: to try a change quickly."""
@@ -69,7 +69,7 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
         work: folder for checkpoints, encoded material and sample sheets.
         out: folder of the bundle; it is written after each stage, so that what is there can be used at once.
         recipe: how long each stage learns.
-        only: name of the last stage to run (autoencoder, base, lora, rgb2sar ... or texture); None for all.
+        only: name of the last stage to run (autoencoder, base, translations or lora); None for all.
 
     Raises:
         UserError: when `data` holds no index.
@@ -95,11 +95,14 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
     if only == "base":
         return
 
-    controlnets: dict[str, ControlNetModel] = {}
-    for key in ("rgb2nir", "rgb2sar", "nir2rgb", "sar2rgb"):
-        _train_translation(learner, pipe, TRANSLATIONS[key], controlnets, work, out, recipe)
-        if only == key:
-            return
+    controlnets = {key: diffusion.build_controlnet(unet) for key in TRANSLATIONS}
+    sheets = _translation_sheets(pipe, controlnets, material, work)
+    diffusion.train_translations(learner, controlnets, work, recipe.translations, sheets)
+    _save_base(pipe, out)
+    for key, controlnet in controlnets.items():
+        _half(controlnet).save_pretrained(out / "controlnet" / key, max_shard_size=SHARD)
+    if only == "translations":
+        return
     prompts = tuple(prompt.text for prompt in PAPER_PROMPTS[:8])
     diffusion.train_lora(learner, work, recipe.lora, lambda step: _sheet(pipe, prompts, work / f"lora-{step}.png"))
     _save_lora(pipe, out)
@@ -131,33 +134,21 @@ def _material(tiles: list[Tile], vae: AutoencoderTiny, work: Path) -> Material:
     return Material.load(file)
 
 
-def _train_translation(
-    learner: diffusion.Learner,
-    pipe: StableDiffusionPipeline,
-    translation: Translation,
-    controlnets: dict[str, ControlNetModel],
-    work: Path,
-    out: Path,
-    recipe: Recipe,
-) -> None:
-    """Train one ControlNet; a SAR direction starts from its NIR sibling, which has seen far more pairs."""
-    controlnet = diffusion.build_controlnet(learner.unet)
-    elder = controlnets.get(translation.key.replace("sar", "nir"))
-    if elder is not None:
-        controlnet.load_state_dict(elder.state_dict())
-    control = StableDiffusionControlNetPipeline(**pipe.components, controlnet=controlnet, requires_safety_checker=False)
-    pairs = learner.material.pairs(translation)
-    inputs = [
-        Image.fromarray(learner.material.pixels[learner.material.rows[i].pixels].numpy())
-        for i, _ in pairs[:: max(1, len(pairs) // 8)][:8]
-    ]
+def _translation_sheets(
+    pipe: StableDiffusionPipeline, controlnets: dict[str, ControlNetModel], material: Material, work: Path
+) -> Callable[[int], None]:
+    """Return what draws one sheet per direction: four inputs, and below each its translation."""
 
-    def sample(step: int) -> None:
-        _sheet(control, (translation.caption,) * len(inputs), work / f"{translation.key}-{step}.png", inputs)
+    def draw(step: int) -> None:
+        for key, controlnet in controlnets.items():
+            pairs = material.pairs(TRANSLATIONS[key])
+            inputs = [material.rows[i].pixels for i, _ in pairs[:: max(1, len(pairs) // 4)][:4]]
+            images = [Image.fromarray(material.pixels[place].numpy()) for place in inputs]
+            parts = {**pipe.components, "controlnet": controlnet, "requires_safety_checker": False}
+            prompts = (TRANSLATIONS[key].caption,) * len(images)
+            _sheet(StableDiffusionControlNetPipeline(**parts), prompts, work / f"{key}-{step}.png", images)
 
-    diffusion.train_controlnet(learner, translation, controlnet, work, recipe.controlnet, sample)
-    controlnets[translation.key] = controlnet
-    _half(controlnet).save_pretrained(out / "controlnet" / translation.key, max_shard_size=SHARD)
+    return draw
 
 
 @torch.no_grad()
@@ -205,6 +196,6 @@ def _save_base(pipe: StableDiffusionPipeline, out: Path) -> None:
 
 
 def _save_lora(pipe: StableDiffusionPipeline, out: Path) -> None:
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
+    layers = get_peft_model_state_dict(pipe.unet)
     halves = {name: tensor.half() for name, tensor in layers.items()}
     StableDiffusionPipeline.save_lora_weights(out / "lora", unet_lora_layers=halves)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from inspect import getdoc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradio.data_classes import FileData, FileDataDict
 from gradio.events import api
-from pydantic import ValidationError
 
-from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.ui.controls import to_request
 from mmmrs_demo.ui.run import ONE_AT_A_TIME, running
-from mmmrs_demo.ui.stage import Job, cached, told
+from mmmrs_demo.ui.stage import Job, cached, told, uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,18 +142,10 @@ def add_endpoints(page: Page) -> None:
 
         def prepare() -> Job:
             request = to_request(form, kind="translation", translation=translation)
-            tile = read_tile(_uploaded(image), TRANSLATIONS[translation].source, page.settings)
+            tile = read_tile(uploaded(image), TRANSLATIONS[translation].source, page.settings)
             return Job(request, tile)
 
         return await answer(prepare)
 
     for endpoint in (generate, translate):
         api(endpoint, api_name=endpoint.__name__, api_description=getdoc(endpoint), **ONE_AT_A_TIME)
-
-
-def _uploaded(image: Any) -> str:
-    """Return the path of an uploaded file. Gradio looks no closer at what an endpoint is given, so this does."""
-    try:
-        return FileData.model_validate(image, context={"validate_meta": True}).path
-    except ValidationError as error:
-        raise UserError("The image should be a file; in Python: gradio_client.handle_file(path).") from error

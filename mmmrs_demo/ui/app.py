@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 def create_app(engine: EngineLike, catalog: Catalog, settings: Settings) -> gr.Blocks:
     """Build the page. No weights are loaded, and torch is not imported."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CACHE) as blocks:
-        page = Page(blocks, engine, catalog, settings)
+        page = Page(engine, catalog, settings)
         with gr.Tabs():
             with gr.Tab("Generate"):
                 generate_tab(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -83,19 +84,12 @@ def composed_prompt(page: Page, parts: dict[str, Component], prompt: Prompt) -> 
 
     def measure(key: str, text: str) -> dict[str, Any]:
         try:
-            cut = overflow(text, lambda words: page.engine.tokenize(key, words))
+            said = overflow(text, lambda words: page.engine.tokenize(key, words)) or ""
         except UserError:  # the bundle has no tokenizer yet; the note on missing weights says so
-            cut = None
-        return gr.update(value=cut, visible=cut is not None)
+            said = ""
+        return gr.update(value=escape(said), visible=bool(said))
 
-    gr.on(
-        [part.change for part in parts.values()],
-        compose,
-        inputs_kwargs=parts,
-        outputs=shown,
-        trigger_mode="always_last",
-        **QUIET,
-    )
+    gr.on(None, compose, inputs_kwargs=parts, outputs=shown, trigger_mode="always_last", **QUIET)
     gr.on([shown.change, page.bundle.change], measure, [page.bundle, shown], note, trigger_mode="always_last", **QUIET)
 
 

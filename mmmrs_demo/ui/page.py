@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, part_title
+from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.request import TextRequest, TranslationRequest
 
@@ -27,41 +27,34 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 """Arguments of the events that keep the page in order: they run no model, and are of no use to a program."""
 
 
-@dataclass(frozen=True)
 class Page:
     """Build it inside a `gr.Blocks`, where it lays out the head of the page with the choice of a bundle.
 
     Attributes:
-        blocks: The page.
         engine: Runs the requests.
         catalog: The bundles.
         settings: Limits, and the bundle that is chosen at first.
         bundle: Holds the key of the chosen bundle; hidden where there is only one.
     """
 
-    blocks: gr.Blocks
-    engine: EngineLike
-    catalog: Catalog
-    settings: Settings
-    bundle: gr.Dropdown = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Lay out the head."""
-        bundles = self.catalog.bundles
+    def __init__(self, engine: EngineLike, catalog: Catalog, settings: Settings) -> None:
+        self.engine = engine
+        self.catalog = catalog
+        self.settings = settings
+        bundles = catalog.bundles
         with gr.Row(elem_classes="head"):
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(f"# {TITLE}\n{_PURPOSE}")
             with gr.Column(scale=1, min_width=320):
-                bundle = gr.Dropdown(
+                self.bundle = gr.Dropdown(
                     [(one.title, one.key) for one in bundles.values()],
-                    value=self.settings.bundle,
+                    value=settings.bundle,
                     label="Model",
                     filterable=False,
                     visible=len(bundles) > 1,
                 )
         described = gr.Markdown(_description(self.first), elem_classes="about")
-        bundle.change(lambda key: _description(self.catalog.bundle(key)), bundle, described, **QUIET)
-        object.__setattr__(self, "bundle", bundle)
+        self.bundle.change(lambda key: _description(catalog.bundle(key)), self.bundle, described, **QUIET)
 
     @property
     def first(self) -> Bundle:
@@ -73,10 +66,13 @@ class Page:
         note = gr.Markdown(visible=False, elem_classes="note")
 
         def look(key: str) -> dict[str, Any]:
-            said = _absences(self.catalog, self.catalog.bundle(key), parts)
+            try:
+                said = _absences(self.catalog, self.catalog.bundle(key), parts)
+            except UserError as error:
+                said = str(error)
             return gr.update(value=said, visible=bool(said))
 
-        gr.on([self.blocks.load, self.bundle.change], look, self.bundle, note, **QUIET)
+        gr.on(None, look, self.bundle, note, **QUIET)  # on load, and when another bundle is chosen
 
     def follow_defaults(self, fields: dict[str, Component], translation: str | None) -> None:
         """Set `fields` to the defaults of a bundle whenever another one is chosen."""

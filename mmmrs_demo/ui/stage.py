@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
@@ -99,19 +100,33 @@ def connect(
         result: Where the rendering is shown.
     """
 
+    # Gradio empties an update that it has used, so each of these is made anew for every call.
+    def busy(progress: dict[str, Any]) -> dict[Component, Any]:
+        return {
+            actions.start: gr.update(visible=False),
+            actions.stop: gr.update(visible=True),
+            actions.progress: progress,
+        }
+
+    def idle(progress: dict[str, Any]) -> dict[Component, Any]:
+        return {
+            actions.start: gr.update(visible=True),
+            actions.stop: gr.update(visible=False),
+            actions.progress: progress,
+        }
+
     async def run(**values: Any) -> AsyncGenerator[dict[Component, Any]]:
         with told():
-            yield {actions.progress: _said("Preparing …")}
+            yield busy(_said("Preparing …"))
             job = await asyncio.to_thread(prepare, **values)
             before = await asyncio.to_thread(cached, job.image) if job.image else None
             async with running(engine, job.request, job.image) as work:
                 async for step in work.steps():
-                    yield {actions.progress: _counted(step) if step else gr.skip()} | (
-                        {result.picture: _framed(before, step.preview)} if step and step.preview else {}
-                    )
+                    shown = {result.picture: _framed(before, step.preview)} if step and step.preview else {}
+                    yield busy(_counted(step) if step else gr.skip()) | shown
                 rendering = await work.rendering()
             file = await asyncio.to_thread(cached, rendering)
-            yield {
+            yield idle(gr.update(visible=False)) | {
                 result.picture: _framed(before, file),
                 result.facts: gr.update(value=_facts(rendering), visible=True),
                 result.download: gr.update(value=file, visible=True),
@@ -119,28 +134,25 @@ def connect(
                 result.seed: str(rendering.request.seed),
             }
 
-    # Gradio empties an update that it has used, so each of these is made anew for every call.
-    def busy() -> list[dict[str, Any]]:
-        return [gr.update(visible=False), gr.update(visible=True), _said("Waiting for its turn …")]
-
-    def idle() -> list[dict[str, Any]]:
-        return [gr.update(visible=True), gr.update(visible=False), gr.update(visible=False)]
-
-    def stopped() -> list[dict[str, Any]]:
-        return [*idle()[:2], _said("Stopped.", bar="")]
-
-    buttons = [actions.start, actions.stop, actions.progress]
-    started = gr.on([actions.start.click, form["caption"].submit], busy, outputs=buttons, **QUIET)
-    work = started.then(
+    caption = cast("gr.Textbox", form["caption"])
+    buttons: list[Component] = [actions.start, actions.stop, actions.progress]
+    work = gr.on(
+        [actions.start.click, caption.submit],
+        lambda: busy(_said("Waiting for its turn …")),
+        outputs=buttons,
+        **QUIET,
+    ).then(
         run,
         inputs_kwargs=form,
-        outputs=[actions.progress, result.picture, result.facts, result.download, result.reuse, result.seed],
+        preprocess=False,  # the request checks what is said, and `read_tile` is the first to open an upload
+        outputs=[*buttons, result.picture, result.facts, result.download, result.reuse, result.seed],
         show_progress="hidden",
         api_visibility="private",
         **ONE_AT_A_TIME,
     )
-    work.then(idle, outputs=buttons, **QUIET)
-    actions.stop.click(stopped, outputs=buttons, cancels=work, **QUIET)
+    # To Gradio a cancelled run has failed, so this is also what is said after Stop, once the engine has stopped.
+    work.failure(lambda: idle(_said("Stopped.", bar="")), outputs=buttons, **QUIET)
+    actions.stop.click(None, cancels=work)
     result.reuse.click(lambda seed: seed, result.seed, form["seed"], **QUIET)
 
 
@@ -154,6 +166,23 @@ def told() -> Iterator[None]:
     except Exception as error:
         _log.exception("Something failed that should not")
         raise gr.Error(_BROKEN, print_exception=False) from error
+
+
+def uploaded(file: Any) -> str:
+    """Return the path of a file that came through Gradio's upload.
+
+    Gradio itself lets a program name any file of the server where a picture is expected, so each is checked here.
+
+    Args:
+        file: A FileData as a dict.
+
+    Raises:
+        UserError: It is none, or lies elsewhere.
+    """
+    path = file.get("path") if isinstance(file, dict) else None
+    if not path or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UserError("The image should be an uploaded file; in Python: gradio_client.handle_file(path).")
+    return str(path)
 
 
 def cached(picture: Image.Image | Rendering) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 
 from mmmrs_demo.catalog import BASE
 from mmmrs_demo.errors import UserError
@@ -14,7 +13,7 @@ from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.stage import Actions, Job, Result, connect, told
+from mmmrs_demo.ui.stage import Actions, Job, Result, connect, told, uploaded
 
 if TYPE_CHECKING:
     from mmmrs_demo.modality import Translation
@@ -23,24 +22,13 @@ if TYPE_CHECKING:
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-class TileUpload(gr.Image):
-    """An image upload that hands on the file as it came: what it holds is for `read_tile` to check, before decoding."""
-
-    is_template = True  # in the browser it is a gr.Image
-    data_model = FileData  # which takes uploaded files only; gr.Image's own would take any path of the server
-
-    def preprocess(self, payload: FileData | None) -> str | None:
-        """Return the path of the uploaded file, unopened."""
-        return payload.path if payload else None
-
-
 def translate_tab(page: Page, translation: Translation) -> None:
     """Lay out the tab of one translation inside the current context and make it work."""
     prompt = Prompt(gsd=translation.gsd, caption=translation.caption, satellite=translation.satellite)
     source, target = translation.source, translation.target
     with gr.Row():
         with gr.Column(min_width=340):
-            tile = TileUpload(
+            tile = gr.Image(
                 label=f"{source.label} tile",
                 sources=["upload", "clipboard"],
                 placeholder=f"Drop the {source.label} tile here\n- or -\nclick to choose it",
@@ -66,16 +54,17 @@ def translate_tab(page: Page, translation: Translation) -> None:
                 )
             )
 
-    def prepare(tile: str | None, **form: Any) -> Job:
+    def prepare(tile: dict[str, Any] | None, **form: Any) -> Job:
         if tile is None:
             raise UserError(f"Choose the {source.label} tile first: drop a picture file on the field, or click it.")
-        image = read_tile(tile, source, page.settings)
+        image = read_tile(uploaded(tile), source, page.settings)
         request = controls.to_request(form, kind="translation", translation=translation.key)
         return Job(request, image)
 
-    def check(tile: str) -> None:
+    def check(tile: dict[str, Any]) -> None:
         with told():
-            read_tile(tile, source, page.settings)
+            read_tile(uploaded(tile), source, page.settings)
 
-    tile.upload(check, tile, None, **(QUIET | {"queue": True}))  # without the queue, an error would not be shown
+    # Without the queue an error would not be shown.
+    tile.upload(check, tile, None, preprocess=False, **(QUIET | {"queue": True}))
     connect(page.engine, prepare, {"bundle": page.bundle, "tile": tile, **parts, **settings}, actions, result)

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmmrs_demo.catalog import Catalog
-from mmmrs_demo.engine import Engine, _fit_colours, _inner_size
+from mmmrs_demo.engine import Engine, _fit_colours, _inner_size, _preview
 from mmmrs_demo.errors import Stopped, UserError
-from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import SCHEDULERS, Step, TextRequest, TranslationRequest, parse_request
 from mmmrs_demo.settings import Settings
@@ -158,7 +158,7 @@ def test_a_run_that_broke_leaves_nothing_behind(tiny_engine: Engine) -> None:
 @pytest.mark.parametrize("steps", [1, 4])
 def test_every_scheduler_reports_every_step(tiny_engine: Engine, scheduler: str, steps: int) -> None:
     seen: list[Step] = []
-    tiny_engine.run(text(scheduler=scheduler, steps=steps, width=128), on_step=seen.append)
+    tiny_engine.run(text(scheduler=scheduler, steps=steps, width=128, height=64), on_step=seen.append)
     assert [(step.index, step.total) for step in seen] == [(i, steps) for i in range(1, steps + 1)]
     assert [step.seconds for step in seen] == sorted(step.seconds for step in seen)
     for step in seen:
@@ -193,17 +193,32 @@ def test_colours_are_fitted_to_what_the_autoencoder_does() -> None:
     torch.testing.assert_close(fitted, torch.cat([mixing / 2, torch.full((1, 3), 0.55)]), atol=1e-3, rtol=0)
 
 
-def test_the_last_preview_resembles_the_picture(tiny_engine: Engine) -> None:
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_previews_show_the_clean_picture_and_end_where_it_ends(
+    tiny_engine: Engine, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_engine.load()
+    loaded = tiny_engine._loaded["tiny"]
+    vae = loaded.pipeline.vae
+    decode = vae.decode
+    final: list[torch.Tensor] = []
     seen: list[Step] = []
-    made = tiny_engine.run(text(width=256, height=256, lora_scale=0.0), on_step=seen.append)
-    assert seen[-1].preview
-    small = [pixels(image.resize((32, 32), Image.Resampling.BOX)).ravel() for image in (made.image, seen[-1].preview)]
-    assert np.corrcoef(*small)[0, 1] > 0.5
+
+    def spy(latents: torch.Tensor, **options: Any) -> Any:
+        final.append(latents * vae.config.scaling_factor)
+        return decode(latents, **options)
+
+    monkeypatch.setattr(vae, "decode", spy)
+    tiny_engine.run(text(scheduler=scheduler, steps=8), on_step=seen.append)
+    last = _preview(final[0], loaded.to_rgb, (tiny.SIZE, tiny.SIZE), Modality.RGB)
+    distances = [np.abs(pixels(step.preview) - pixels(last)).mean() for step in seen if step.preview]
+    assert distances[-1] < 0.1 * max(distances[0], 1)
 
 
 @pytest.mark.parametrize("request_and_image", [(text(steps=20), None), (translation(steps=20), tile())])
 def test_stop_stops_within_a_step(tiny_engine: Engine, request_and_image: tuple[Any, Any]) -> None:
-    stop, seen = threading.Event(), []
+    stop = threading.Event()
+    seen: list[int] = []
 
     def on_step(step: Step) -> None:
         seen.append(step.index)
@@ -217,7 +232,8 @@ def test_stop_stops_within_a_step(tiny_engine: Engine, request_and_image: tuple[
 
 
 def test_stop_before_the_start_makes_no_step(tiny_engine: Engine) -> None:
-    stop, seen = threading.Event(), []
+    stop = threading.Event()
+    seen: list[Step] = []
     stop.set()
     with pytest.raises(Stopped):
         tiny_engine.run(text(), on_step=seen.append, stop=stop)
@@ -253,8 +269,8 @@ def test_stop_ends_the_wait_for_another_run(tiny_engine: Engine) -> None:
 
 
 def test_threads_take_turns_and_get_their_own(tiny_engine: Engine) -> None:
-    requests = [(text(seed=i, lora_scale=i / 4), None) for i in range(4)]
-    requests += [(translation(key, seed=3), tile()) for key in ("rgb2sar", "rgb2nir")]  # type: ignore[list-item]
+    requests: list[tuple[Any, Image.Image | None]] = [(text(seed=i, lora_scale=i / 4), None) for i in range(4)]
+    requests += [(translation(key, seed=3), tile()) for key in ("rgb2sar", "rgb2nir")]
     alone = [tiny_engine.run(*request).image for request in requests]
     together: dict[int, Image.Image] = {}
 
@@ -467,19 +483,24 @@ def test_pickled_weights_are_refused(own_weights: Path) -> None:
         engine_on(own_weights).run(text())
 
 
-def test_a_lora_of_another_model_is_refused_and_leaves_the_base_as_it_was(own_weights: Path) -> None:
+@pytest.mark.filterwarnings("ignore:While injecting the PEFT adapters")
+def test_a_lora_that_does_not_fit_in_full_is_refused_and_leaves_the_base_as_it_was(own_weights: Path) -> None:
     engine = engine_on(own_weights)
     base = engine.run(text(lora_scale=0.0)).image
     file = own_weights / "tiny" / "lora" / "pytorch_lora_weights.safetensors"
     good = load_file(file)
+    half = [key for key in good if "attn1" in key]
+    rest = {key: tensor for key, tensor in good.items() if key not in half}
     bad: list[dict[str, torch.Tensor]] = [
         {key: tensor.repeat_interleave(2, -1) for key, tensor in good.items()},
         {f"transformer.{key}": tensor for key, tensor in good.items()},
         {key.replace("attentions", "elsewhere"): tensor for key, tensor in good.items()},
+        {key.replace("up_blocks.1", "up_blocks.7"): tensor for key, tensor in good.items()},
+        {f"{key.partition('.lora')[0]}.lora_{'A' if 'down' in key else 'B'}.weight": good[key] for key in half} | rest,
     ]
     for tensors in bad:
         save_file(tensors, file)
-        with pytest.raises(UserError, match="LoRA"):
+        with pytest.raises(UserError, match=r"^The LoRA of Random weights \(tiny\) cannot be loaded from "):
             engine.run(text())
         assert engine.run(text(lora_scale=0.0)).image == base
     save_file(good, file)

@@ -98,3 +98,7 @@ def test_the_bundle_is_trained_from_nothing_and_runs(tmp_path: Path, monkeypatch
     engine = Engine(Catalog.load(weights), Settings(weights=weights, bundle="mini"))
     request = TextRequest(prompt=Prompt(caption="a city"), steps=2, seed=1, width=64, height=64)
     assert engine.run(request).image.size == (64, 64)
+    trained = load_file(weights / "mini/lora/pytorch_lora_weights.safetensors")
+    pipeline = engine._loaded["mini"].pipeline
+    loaded = [name for name, _ in pipeline.unet.named_parameters() if ".lora_" in name]
+    assert len(loaded) == len(trained) > 200
