@@ -11,7 +11,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     ControlNetModel,
-    DDIMScheduler,
+    DPMSolverMultistepScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -105,7 +105,7 @@ def write_base(folder: Path, *, seed: int, embedded: bool = False) -> None:
         )
     )
     scheduler: Any = (
-        DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1)
+        DPMSolverMultistepScheduler(prediction_type="v_prediction", use_karras_sigmas=True, steps_offset=1)
         if embedded
         else PNDMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1

@@ -121,14 +121,9 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
         )
     with gr.Row():
         fields["lora_scale"] = gr.Slider(0, 2, defaults["lora_scale"], step=0.05, label="LoRA scale", info="0 is off")
-        if "controlnet_scale" in defaults:
+        if (controlnet_scale := defaults.get("controlnet_scale")) is not None:
             fields["controlnet_scale"] = gr.Slider(
-                0,
-                2,
-                defaults["controlnet_scale"],
-                step=0.05,
-                label="ControlNet scale",
-                info="0 ignores the tile",
+                0, 2, controlnet_scale, step=0.05, label="ControlNet scale", info="0 ignores the tile"
             )
     with gr.Row():
         fields["scheduler"] = gr.Dropdown(
@@ -136,9 +131,11 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
             value=defaults["scheduler"],
             label="Scheduler",
             filterable=False,
+            min_width=200,
         )
-        fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=220)
-        random = gr.Button("Random seed", size="md", min_width=120, scale=0)
+        with gr.Column(min_width=200):
+            fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1)
+            random = gr.Button("Random seed", size="sm")
     random.click(str, None, fields["seed"], **QUIET)
     return fields
 

@@ -28,7 +28,7 @@ def generate_tab(page: Page) -> None:
             page.absences(BASE, LORA)
             actions = Actions.lay_out("Generate")
             settings = controls.advanced_settings(page)
-        with gr.Column(min_width=340):
+        with gr.Column(min_width=340, elem_classes="result"):
             result = Result.lay_out(
                 gr.Image(
                     label="Picture (synthetic)",

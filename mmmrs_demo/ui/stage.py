@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
@@ -100,33 +101,20 @@ def connect(
         result: Where the rendering is shown.
     """
 
-    # Gradio empties an update that it has used, so each of these is made anew for every call.
-    def busy(progress: dict[str, Any]) -> dict[Component, Any]:
-        return {
-            actions.start: gr.update(visible=False),
-            actions.stop: gr.update(visible=True),
-            actions.progress: progress,
-        }
-
-    def idle(progress: dict[str, Any]) -> dict[Component, Any]:
-        return {
-            actions.start: gr.update(visible=True),
-            actions.stop: gr.update(visible=False),
-            actions.progress: progress,
-        }
-
     async def run(**values: Any) -> AsyncGenerator[dict[Component, Any]]:
         with told():
-            yield busy(_said("Preparing …"))
+            yield {actions.progress: _said("Preparing …")}
             job = await asyncio.to_thread(prepare, **values)
             before = await asyncio.to_thread(cached, job.image) if job.image else None
             async with running(engine, job.request, job.image) as work:
                 async for step in work.steps():
-                    shown = {result.picture: _framed(before, step.preview)} if step and step.preview else {}
-                    yield busy(_counted(step) if step else gr.skip()) | shown
+                    news: dict[Component, Any] = {actions.progress: _counted(step) if step else gr.skip()}
+                    if step and step.preview:
+                        news[result.picture] = _framed(before, step.preview)
+                    yield news
                 rendering = await work.rendering()
             file = await asyncio.to_thread(cached, rendering)
-            yield idle(gr.update(visible=False)) | {
+            yield {
                 result.picture: _framed(before, file),
                 result.facts: gr.update(value=_facts(rendering), visible=True),
                 result.download: gr.update(value=file, visible=True),
@@ -134,24 +122,24 @@ def connect(
                 result.seed: str(rendering.request.seed),
             }
 
+    # The buttons change places in the browser, at once: an answer from the server could come after the next click.
+    buttons = [actions.start, actions.stop, actions.progress]
+    busy = _in_browser(gr.update(visible=False), gr.update(visible=True), _said("Waiting for its turn …"))
+    idle = _in_browser(gr.update(visible=True), gr.update(visible=False), gr.update(visible=False))
+    stopped = _in_browser(gr.update(visible=True), gr.update(visible=False), _said("Stopped.", bar=""))
     caption = cast("gr.Textbox", form["caption"])
-    buttons: list[Component] = [actions.start, actions.stop, actions.progress]
-    work = gr.on(
-        [actions.start.click, caption.submit],
-        lambda: busy(_said("Waiting for its turn …")),
-        outputs=buttons,
-        **QUIET,
-    ).then(
+    started = gr.on([actions.start.click, caption.submit], None, None, buttons, js=busy)
+    work = started.then(
         run,
         inputs_kwargs=form,
         preprocess=False,  # the request checks what is said, and `read_tile` is the first to open an upload
-        outputs=[*buttons, result.picture, result.facts, result.download, result.reuse, result.seed],
+        outputs=[actions.progress, result.picture, result.facts, result.download, result.reuse, result.seed],
         show_progress="hidden",
         api_visibility="private",
         **ONE_AT_A_TIME,
     )
-    # To Gradio a cancelled run has failed, so this is also what is said after Stop, once the engine has stopped.
-    work.failure(lambda: idle(_said("Stopped.", bar="")), outputs=buttons, **QUIET)
+    work.success(None, None, buttons, js=idle)
+    work.failure(None, None, buttons, js=stopped)  # to Gradio a run that was cancelled has failed, too
     actions.stop.click(None, cancels=work)
     result.reuse.click(lambda seed: seed, result.seed, form["seed"], **QUIET)
 
@@ -195,6 +183,11 @@ def cached(picture: Image.Image | Rendering) -> str:
         picture.save(data, "PNG")
         name = "input.png"
     return save_bytes_to_cache(data.getvalue(), name, get_upload_folder())
+
+
+def _in_browser(*updates: dict[str, Any]) -> str:
+    """Return a JavaScript function that gives these updates, so that they need no server."""
+    return f"() => {json.dumps(updates)}"
 
 
 def _framed(before: str | None, picture: Image.Image | str) -> Any:

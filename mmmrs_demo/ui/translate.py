@@ -43,13 +43,14 @@ def translate_tab(page: Page, translation: Translation) -> None:
             page.absences(BASE, translation.key)
             actions = Actions.lay_out(f"Translate to {target.label}")
             settings = controls.advanced_settings(page, translation.key)
-        with gr.Column(min_width=340):
+        with gr.Column(min_width=340, elem_classes="result"):
             result = Result.lay_out(
                 gr.ImageSlider(
                     label=f"{source.label} tile | {target.label} picture (synthetic)",
                     format="png",
                     interactive=False,
                     buttons=["fullscreen"],
+                    max_height=640,
                     elem_classes="picture",
                 )
             )

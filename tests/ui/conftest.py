@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.settings import Settings
+from mmmrs_demo.ui import translate
 from mmmrs_demo.ui.app import create_app, launch_options
 from tests.browser import find
 from tests.ui.fake import FREE, FakeEngine
@@ -78,9 +80,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def running(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    examples = tmp_path_factory.mktemp("examples")
+    Image.linear_gradient("L").convert("RGB").save(examples / "rgb_slope.png")
     catalog = Catalog.load(settings.weights)
     engine = FakeEngine(catalog, settings)
-    app = create_app(engine, catalog, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translate, "_EXAMPLES", examples)
+        app = create_app(engine, catalog, settings)
     _, url, _ = app.launch(**launch_options(settings), prevent_thread_lock=True, quiet=True)
     yield Server(url, engine)
     app.close()

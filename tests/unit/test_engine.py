@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmmrs_demo.catalog import Catalog
-from mmmrs_demo.engine import Engine, _fit_colours, _inner_size, _preview
+from mmmrs_demo.engine import Engine, _access, _fit_colours, _inner_size, _picture, _preview
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
@@ -166,6 +166,33 @@ def test_every_scheduler_reports_every_step(tiny_engine: Engine, scheduler: str,
         assert (step.preview.mode, step.preview.size) == ("RGB", (128, 64))
 
 
+@pytest.mark.parametrize("bundle", ["tiny", "mini"])
+@pytest.mark.parametrize(
+    ("key", "name", "options"),
+    [
+        (
+            "dpm++2m-karras",
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+        ),
+        ("ddim", "DDIMScheduler", {"clip_sample": False}),
+        ("euler", "EulerDiscreteScheduler", {"use_karras_sigmas": False}),
+        ("euler-a", "EulerAncestralDiscreteScheduler", {}),
+        ("unipc", "UniPCMultistepScheduler", {"use_karras_sigmas": False}),
+    ],
+)
+def test_schedulers_are_what_they_are_called_on_the_bundles_own_noise(
+    tiny_engine: Engine, bundle: str, key: str, name: str, options: dict[str, Any]
+) -> None:
+    request = tiny_engine.bundle(bundle).complete(text(scheduler=key))
+    loaded = tiny_engine._load(tiny_engine.bundle(bundle))
+    scheduler = tiny_engine._prepare(loaded, request, None)[0].scheduler
+    own = loaded.pipeline.scheduler.config
+    options = options | {name: own[name] for name in ("prediction_type", "beta_schedule", "beta_start", "beta_end")}
+    assert type(scheduler).__name__ == name
+    assert {name: scheduler.config[name] for name in options} == options
+
+
 def test_looking_on_changes_nothing(tiny_engine: Engine) -> None:
     assert tiny_engine.run(text(), on_step=lambda _: None).image == tiny_engine.run(text()).image
 
@@ -174,6 +201,12 @@ def test_previews_are_grey_where_the_picture_is(tiny_engine: Engine) -> None:
     seen: list[Step] = []
     tiny_engine.run(translation("rgb2nir"), tile((600, 300)), on_step=seen.append)
     assert {(step.preview.mode, step.preview.size) for step in seen if step.preview} == {("L", (256, 128))}
+
+
+def test_a_grey_picture_is_the_mean_of_the_models_colours() -> None:
+    colours = torch.tensor([[[1.0, 0.0, 0.2], [0.2, 0.2, 0.2]]])
+    assert pixels(_picture(colours, Modality.SAR)).tolist() == [[102, 51]]
+    assert pixels(_picture(colours, Modality.RGB)).tolist() == [[[255, 0, 51], [51, 51, 51]]]
 
 
 def test_colours_are_fitted_to_what_the_autoencoder_does() -> None:
@@ -260,11 +293,12 @@ def test_stop_ends_the_wait_for_another_run(tiny_engine: Engine) -> None:
     second = threading.Thread(target=wait)
     second.start()
     stop.set()
-    second.join(60)
-    still_running = first.is_alive()
+    second.join(20)
+    ended, still_running = not second.is_alive(), first.is_alive()
     go_on.set()
     first.join(60)
     assert still_running
+    assert ended
     assert len(outcome) == 1
 
 
@@ -513,6 +547,11 @@ def test_a_controlnet_of_another_model_is_refused(own_weights: Path) -> None:
     )  # mini has other latents
     with pytest.raises(UserError, match=r"does not fit Random weights .*: its in channels is 8 instead of 4"):
         engine_on(own_weights).run(translation(), tile())
+
+
+def test_a_folder_is_read_and_nothing_else_is_asked(tiny_engine: Engine) -> None:
+    location = tiny_engine.catalog.locate(tiny_engine.bundle(), "base")
+    assert _access(location) == {"local_files_only": True}
 
 
 def test_the_hub_is_asked_for_the_pinned_commit(own_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
