@@ -276,6 +276,8 @@ class Engine:
                     requires_safety_checker=False,
                     **_access(location),
                 ).to(device)
+                for model in (pipeline.unet, pipeline.vae):
+                    model.to(memory_format=torch.channels_last)  # a tenth faster, the same arithmetic
                 names = {BASE: self.catalog.fingerprint(location)}
                 self._loaded[bundle.key] = _Loaded(bundle, pipeline, _fit_colours(pipeline), names=names)
         return self._loaded[bundle.key]
@@ -317,6 +319,7 @@ class Engine:
         if key not in loaded.controlnets:
             location = self._require(loaded.bundle, key)
             with self._naming(loaded.bundle, key, location):
+                import torch
                 from diffusers import ControlNetModel
 
                 controlnet = ControlNetModel.from_pretrained(
@@ -329,7 +332,7 @@ class Engine:
                             f"The {part_title(key)} at {location.where} does not fit {loaded.bundle.title}: "
                             f"its {trait.replace('_', ' ')} is {own} instead of {needed}."
                         )
-                loaded.controlnets[key] = controlnet.to(loaded.pipeline.device)
+                loaded.controlnets[key] = controlnet.to(loaded.pipeline.device, memory_format=torch.channels_last)
                 loaded.names[key] = self.catalog.fingerprint(location)
         return loaded.controlnets[key]
 

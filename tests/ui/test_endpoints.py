@@ -11,7 +11,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from mmmrs_demo import provenance
-from mmmrs_demo.request import MAX_SEED, TextRequest, TranslationRequest
+from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS
+from mmmrs_demo.request import MAX_SEED, SCHEDULERS, TextRequest, TranslationRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +97,6 @@ def test_only_two_endpoints_are_offered_and_both_are_documented(client: Client) 
         assert len(endpoint["returns"]) == 1
         for parameter in endpoint["parameters"]:
             assert f"{parameter['parameter_name']}: " in endpoint["description"]
+        for word in (*(level.key for level in GSD_LEVELS), *WEATHERS, *SATELLITES, *SCHEDULERS):
+            assert word in endpoint["description"]
+    assert all(key in offered["named_endpoints"]["/translate"]["description"] for key in TRANSLATIONS)
