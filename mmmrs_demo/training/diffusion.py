@@ -77,7 +77,7 @@ def _open(controlnet: ControlNetModel) -> None:
     """Let the picture through from the first step.
 
     Usually all gates start at zero to spare a finished base, and the embedding's convolutions as PyTorch does, which
-    leaves a thousandth of the picture's contrast: the way in then takes thousands of steps. Here the base learns
+    leaves a hundredth of the picture's contrast: the way in then opens only very slowly. Here the base learns
     too, so the gates start open, and the embedding gives features of about unit contrast.
     """
     embedding = controlnet.controlnet_cond_embedding

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -71,6 +72,36 @@ def test_the_same_request_gives_the_same_pixels(tiny_engine: Engine, tiny_weight
     elsewhere = engine_on(tiny_weights).run(parse_request(first.model_dump()["request"]))
     assert first.image == again.image == elsewhere.image
     assert first.request == again.request == elsewhere.request
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.7])
+@pytest.mark.parametrize("key", [None, "sar2rgb"])
+def test_the_pixels_are_those_of_plain_diffusers(
+    tiny_engine: Engine, tiny_weights: Path, key: str | None, scale: float
+) -> None:
+    bundle, image = tiny_weights / "tiny", tile().convert("L") if key else None
+    said: dict[str, Any] = {"negative_prompt": "fog", "lora_scale": scale}
+    made = tiny_engine.run(translation(key, controlnet_scale=0.8, **said) if key else text(**said), image)
+    plain = diffusers.StableDiffusionPipeline.from_pretrained(bundle)
+    plain.load_lora_weights(bundle / "lora")
+    options: dict[str, Any] = {"width": tiny.SIZE, "height": tiny.SIZE}
+    if key and image:
+        controlnet = diffusers.ControlNetModel.from_pretrained(bundle / "controlnet" / key)
+        plain = diffusers.StableDiffusionControlNetPipeline(
+            **plain.components, controlnet=controlnet, requires_safety_checker=False
+        )
+        options |= {"image": image.convert("RGB"), "controlnet_conditioning_scale": 0.8}
+    plain.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(plain.scheduler.config, use_karras_sigmas=True)
+    picture = plain(
+        PROMPT.text,
+        negative_prompt="fog",
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(SEED),
+        cross_attention_kwargs={"scale": scale},
+        **options,
+    ).images[0]
+    assert np.abs(pixels(picture) - pixels(made.image)).max() <= 1  # the order in memory differs, so may a rounding
 
 
 @pytest.mark.parametrize(
