@@ -240,8 +240,6 @@ class Catalog:
             if source
             else f"name one in {self.weights.name}/catalog.toml"
         )
-        if part != BASE:
-            hint += f" or train one with `mmmrs-demo train {LORA if part == LORA else 'controlnet'}`"
         return Location("missing", hint=hint + ".", source=source)
 
     def fingerprint(self, location: Location) -> str | None:

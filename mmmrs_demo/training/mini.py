@@ -47,7 +47,7 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The plans of all stages; the defaults made the shipped weights."""
+    """The plans of all stages; the defaults are those that were last tried."""
 
     autoencoder: Plan = Plan(4200, 16, 1e-3)
     texture: Plan = Plan(400, 16, 2e-4, warmup=50, ema=0.99)
