@@ -12,6 +12,9 @@ OPENINGS = ("a satellite image shows {}", "a satellite image of {}", "a satellit
 NIR_OPENINGS = ("a near infrared image of {}",)
 SAR_OPENINGS = ("a radar image of {}",)
 
+WEATHERS = {"snow": "{} in winter", "fog": "{} in mist", "night": "{} after dark"}
+"""How a caption in plain words says the weather: not with the prompt's own word, whose meaning is the LoRA's."""
+
 LEAFY = ("{} with many trees", "{} with trees and gardens", "a park in the city", "{} with green lawns")
 BUILT = (
     "an industrial area with large roofs",

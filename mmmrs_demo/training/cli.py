@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mini.add_argument(
         "--out", type=Path, default=Path("weights/mini"), help="folder of the bundle (default: %(default)s)"
     )
-    mini.add_argument("--until", help="last stage to run: autoencoder, base, translations, lora")
+    mini.add_argument("--until", help="last stage to run, autoencoder or base")
     mini.add_argument("--shorten", type=float, default=1.0, help="multiply all steps by this, to try a change quickly")
 
 

@@ -1,4 +1,4 @@
-"""Base, LoRA and ControlNet: the three diffusion stages, which differ in what is trained and what the prompt says."""
+"""The two diffusion stages, base with ControlNets and LoRA, which differ in what learns and what the prompt says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
+from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mmmrs_demo.modality import TRANSLATIONS
@@ -19,8 +20,6 @@ from mmmrs_demo.training.text import HIDDEN
 CHANNELS = (64, 112, 176)
 SIDE = 32
 CAPTION_DROPOUT = 0.1
-SMALL_SHARE = 0.65
-"""Share of a stage that learns on quarter-size latents, twice as many at once: texture first, layout afterwards."""
 LORA_TARGETS = r".*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out|conv1|conv2|time_emb_proj)"
 LORA_RANK = 12
 
@@ -72,13 +71,12 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     return controlnet.to(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
 def _open(controlnet: ControlNetModel) -> None:
     """Let the picture through from the first step.
 
     Usually all gates start at zero to spare a finished base, and the embedding's convolutions as PyTorch does, which
     leaves a hundredth of the picture's contrast: the way in then opens only very slowly. Here the base learns
-    too, so the gates start open, and the embedding gives features of about unit contrast.
+    too, so the gates start open, and the embedding starts so that no layer weakens the picture.
     """
     embedding = controlnet.controlnet_cond_embedding
     for gate in (controlnet.controlnet_mid_block, *controlnet.controlnet_down_blocks):
@@ -86,14 +84,31 @@ def _open(controlnet: ControlNetModel) -> None:
     for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
         torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         torch.nn.init.zeros_(layer.bias)
-    squares = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8), size=64, mode="bicubic")
-    seen = embedding(squares)
-    embedding.conv_out.weight /= seen.std((0, 2, 3))[:, None, None, None]
-    embedding.conv_out.bias -= seen.mean((0, 2, 3)) / seen.std((0, 2, 3))
+
+
+def train_eyes(controlnets: dict[str, ControlNetModel], material: Material, folder: Path, plan: Plan) -> None:
+    """Give all ControlNets one conditioning embedding that has learned to tell a picture's latents.
+
+    So they need not find out what a picture is while they learn what to do with it.
+    """
+    first, *others = (controlnet.controlnet_cond_embedding for controlnet in controlnets.values())
+    shown = np.array([i for i, row in enumerate(material.rows) if row.pixels >= 0])
+    chance = material.weights([int(i) for i in shown])
+    head = torch.nn.Conv2d(first.conv_out.out_channels, material.latents.shape[1], 1)
+
+    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+        index = rng.choice(shown, plan.batch, p=chance)
+        with torch.autocast("cpu", torch.bfloat16):
+            told = head(first(material.pictures(index)))
+        return functional.mse_loss(told.float(), material.latents[index].float())
+
+    Stage("eyes", folder, {"embedding": first, "head": head}, plan).train(loss)
+    for embedding in others:
+        embedding.load_state_dict(first.state_dict())
 
 
 class Learner:
-    """The frozen and the learning parts together, and the loss that all three stages share."""
+    """The parts together, and the loss that both stages share; the text encoder is finished."""
 
     def __init__(
         self, material: Material, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, unet: UNet2DConditionModel
@@ -108,14 +123,15 @@ class Learner:
         index: np.ndarray,
         prompts: list[str],
         rng: np.random.Generator,
-        side: int,
         controlnet: ControlNetModel | None = None,
         conditions: np.ndarray | None = None,
     ) -> torch.Tensor:
-        """Return the error of the predicted velocity on squares of `side` latents; min-SNR (5) without ControlNet."""
-        y, x = (int(v) for v in rng.integers(SIDE - side + 1, size=2))
-        clean = self.material.latents[index][..., y : y + side, x : x + side].float() * self.scale
-        clean = clean.contiguous(memory_format=torch.channels_last)
+        """Return the mean squared error of the predicted velocity, all noise levels alike.
+
+        Alike, because what sets a picture's brightness and layout (night, snow, the input of a translation) is decided
+        where nearly all is noise; the usual weights by signal-to-noise ratio leave that nearly unlearned.
+        """
+        clean = (self.material.latents[index].float() * self.scale).contiguous(memory_format=torch.channels_last)
         noise = torch.randn_like(clean)
         steps = torch.from_numpy(rng.integers(len(self.schedule), size=len(index)))
         signal = self.schedule[steps][:, None, None, None]
@@ -126,84 +142,63 @@ class Learner:
             words = self.text_encoder(tokens)[0]
             residuals = {}
             if controlnet is not None:
-                pixels = self.material.pixels[conditions][:, 8 * y : 8 * (y + side), 8 * x : 8 * (x + side)]
-                picture = (pixels.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)
+                picture = self.material.pictures(conditions)
                 down, mid = controlnet(noisy, steps, words, controlnet_cond=picture, return_dict=False)
                 residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
             predicted = self.unet(noisy, steps, words, **residuals).sample
-        if controlnet is not None:  # what the picture says is worth most where all else is noise
-            return (predicted.float() - target).square().mean()
-        ratio = signal / (1 - signal)
-        weight = ratio.clamp(max=5) / (ratio + 1)
-        return (weight * (predicted.float() - target).square()).mean() / weight.mean()
+        return (predicted.float() - target).square().mean()
 
 
-def _size(step: int, plan: Plan) -> tuple[int, int]:
-    """Batch and latent side of a step."""
-    return (plan.batch * 2, SIDE // 2) if step < SMALL_SHARE * plan.steps else (plan.batch, SIDE)
-
-
-def _text_stage(
+def _caption_loss(
     learner: Learner, rows: list[int], prompt: Callable[[Row, np.random.Generator], str], plan: Plan
 ) -> Loss:
     chance = learner.material.weights(rows)
 
-    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
-        batch, side = _size(step, plan)
-        index = rng.choice(rows, batch, p=chance)
-        prompts = ["" if rng.random() < CAPTION_DROPOUT else prompt(learner.material.rows[i], rng) for i in index]
-        return learner.loss(index, prompts, rng, side)
+    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+        index = rng.choice(rows, plan.batch, p=chance)
+        return learner.loss(index, _prompts(learner, index, prompt, rng), rng)
 
     return loss
 
 
-def train_base(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
-    """Train UNet and text encoder on plain captions of clear tiles in all modalities."""
-    modules = {"unet": learner.unet, "text_encoder": learner.text_encoder}
-    Stage("base", folder, modules, plan).train(_text_stage(learner, _base_rows(learner), plain_caption, plan), sample)
+def _prompts(
+    learner: Learner, index: np.ndarray, prompt: Callable[[Row, np.random.Generator], str], rng: np.random.Generator
+) -> list[str]:
+    return ["" if rng.random() < CAPTION_DROPOUT else prompt(learner.material.rows[i], rng) for i in index]
 
 
-def _base_rows(learner: Learner) -> list[int]:
-    """All rows but those under synthesised weather."""
-    return [i for i, row in enumerate(learner.material.rows) if row.weather is None or row.pixels >= 0]
-
-
-def train_lora(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
-    """Train a LoRA on four-part prompts: RGB in every weather, SAR under its satellite's word (paper section 4.2)."""
-    for module in (learner.unet, learner.text_encoder):
-        module.requires_grad_(requires_grad=False)
-    learner.unet.add_adapter(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=LORA_TARGETS))
-    rows = [i for i, row in enumerate(learner.material.rows) if row.modality != "nir"]
-    Stage("lora", folder, {"unet": learner.unet}, plan).train(_text_stage(learner, rows, full_prompt, plan), sample)
-
-
-def train_translations(
+def train_base(
     learner: Learner,
     controlnets: dict[str, ControlNetModel],
     folder: Path,
     plan: Plan,
     sample: Callable[[int], None] | None = None,
 ) -> None:
-    """Train the ControlNets of all directions together with the base, which learns to listen to them.
+    """Train the UNet, and with it the ControlNets of all directions.
 
-    The paper trains each ControlNet on a frozen SD1.5 (section 4.3). A base this small and this briefly trained hardly
-    reacts to what a ControlNet adds to it, so here it goes on learning: every fifth step on captions alone, the others
-    on one direction each.
+    Every third step is on plain captions in all modalities, the others on one direction each. The paper
+    trains each ControlNet on a frozen SD1.5 (section 4.3); a base this small and this briefly trained hardly reacts to
+    what a ControlNet adds to it later, so here it learns to listen from the start.
     """
-    keys = list(controlnets)
+    rows, keys = learner.material.rows, list(controlnets)
     pairs = {key: np.array(learner.material.pairs(TRANSLATIONS[key])) for key in keys}
     chance = {key: learner.material.weights([int(i) for i in pairs[key][:, 1]]) for key in keys}
-    rows, captions_alone = learner.material.rows, _text_stage(learner, _base_rows(learner), plain_caption, plan)
+    captions_alone = _caption_loss(learner, list(range(len(rows))), plain_caption, plan)
 
     def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
-        turn = step % (len(keys) + 1)
-        if turn == len(keys):
+        if step % 3 == 0:
             return captions_alone(step, rng)
-        key, (batch, side) = keys[turn], _size(step, plan)
-        chosen = pairs[key][rng.choice(len(pairs[key]), batch, p=chance[key])]
-        prompts = ["" if rng.random() < CAPTION_DROPOUT else full_prompt(rows[i], rng) for i in chosen[:, 0]]
-        conditions = np.array([rows[i].pixels for i in chosen[:, 0]])
-        return learner.loss(chosen[:, 1], prompts, rng, side, controlnets[key], conditions)
+        key = keys[(step - step // 3 - 1) % len(keys)]
+        chosen = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chance[key])]
+        prompts = _prompts(learner, chosen[:, 0], full_prompt, rng)
+        return learner.loss(chosen[:, 1], prompts, rng, controlnets[key], chosen[:, 0])
 
-    modules = {"unet": learner.unet, "text_encoder": learner.text_encoder, **controlnets}
-    Stage("translations", folder, modules, plan).train(loss, sample)
+    Stage("base", folder, {"unet": learner.unet, **controlnets}, plan).train(loss, sample)
+
+
+def train_lora(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
+    """Train a LoRA on four-part prompts: RGB in every weather, SAR under its satellite's word (paper section 4.2)."""
+    learner.unet.requires_grad_(requires_grad=False)
+    learner.unet.add_adapter(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=LORA_TARGETS))
+    rows = [i for i, row in enumerate(learner.material.rows) if row.modality != "nir"]
+    Stage("lora", folder, {"unet": learner.unet}, plan).train(_caption_loss(learner, rows, full_prompt, plan), sample)

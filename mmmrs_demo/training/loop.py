@@ -57,7 +57,9 @@ class Stage:
             f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
         }
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
+        )
         self.step = 0
         if self.file.is_file():
             self._resume()

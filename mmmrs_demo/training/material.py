@@ -63,6 +63,12 @@ class Material:
         weights = 1 / np.sqrt(counts[index])
         return weights / weights.sum()
 
+    def pictures(self, index: np.ndarray) -> torch.Tensor:
+        """Return the pictures of paired rows as float32 of shape (count, 3, side, side) in 0..1."""
+        places = [self.rows[i].pixels for i in index]
+        pictures = self.pixels[places].permute(0, 3, 1, 2).float() / 255
+        return pictures.contiguous(memory_format=torch.channels_last)
+
     def pairs(self, translation: Translation) -> list[tuple[int, int]]:
         """Rows (input, output) of every clear view that has both modalities of a translation."""
         found: dict[int, dict[str, int]] = {}
@@ -126,8 +132,7 @@ def encode(tiles: list[Tile], vae: AutoencoderTiny, *, seed: int = 0) -> Materia
         found = _rows(number, view, rng)
         stack = torch.from_numpy(np.stack([image for _, image in found]))
         batch = (stack.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents.append(vae.encoder(batch).half())
+        latents.append(vae.encoder(batch).half())
         for (row, _), image in zip(found, stack, strict=True):
             paired = len(view.images) > 1 and (row.weather is None or view.tile.snowy)
             rows.append(Row(**asdict(row) | {"pixels": count if paired else -1}))
@@ -140,9 +145,10 @@ def encode(tiles: list[Tile], vae: AutoencoderTiny, *, seed: int = 0) -> Materia
 
 
 def plain_caption(row: Row, rng: np.random.Generator) -> str:
-    """What the base learns from: a caption without the words for GSD, weather and satellite, which are the LoRA's."""
+    """What the base learns from: a caption in plain words, without the parts for GSD, weather and satellite."""
     openings = {"rgb": captions.OPENINGS, "nir": captions.NIR_OPENINGS, "sar": captions.SAR_OPENINGS}[row.modality]
-    return captions.draw(row.scenes, row.patterns, openings, rng)
+    caption = captions.draw(row.scenes, row.patterns, openings, rng)
+    return captions.WEATHERS[row.weather].format(caption) if row.weather else caption
 
 
 def full_prompt(row: Row, rng: np.random.Generator, *, satellite: str | None = None, keep: float = 0.9) -> str:

@@ -1,4 +1,4 @@
-"""The embedded bundle from nothing: autoencoder, base, four ControlNets, LoRA, each resumable; and the folder.
+"""The embedded bundle from nothing: autoencoder, text encoder, base with ControlNets, LoRA; and the folder.
 
 Every stage leaves its checkpoint and sample sheets in a work folder; running again goes on where it stopped.
 """
@@ -47,13 +47,13 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The plans of all stages; the defaults are those that were last tried."""
+    """The plans of all stages; the defaults made the bundle in ``weights/mini``."""
 
-    autoencoder: Plan = Plan(4200, 16, 1e-3)
-    texture: Plan = Plan(400, 16, 2e-4, warmup=50, ema=0.99)
-    base: Plan = Plan(3300, 16, 5e-4, ema=0.998)
-    lora: Plan = Plan(320, 16, 5e-4, warmup=30, ema=0.98)
-    translations: Plan = Plan(1300, 16, 6e-4, warmup=30, ema=0.99)
+    autoencoder: Plan = Plan(5000, 16, 1.5e-3)
+    text: Plan = Plan(600, 32, 2e-3, ema=0.99)
+    eyes: Plan = Plan(300, 16, 2e-3, ema=0.99)
+    base: Plan = Plan(6000, 16, 6e-4, ema=0.998)
+    lora: Plan = Plan(1200, 16, 2e-3, warmup=50, ema=0.99)
 
     def shortened(self, factor: float) -> Recipe:
         """Return the same recipe with all steps multiplied by `factor`, at least 2 each: to try a change quickly."""
@@ -69,7 +69,7 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
         work: folder for checkpoints, encoded material and sample sheets.
         out: folder of the bundle; it is written after each stage, so that what is there can be used at once.
         recipe: how long each stage learns.
-        only: name of the last stage to run (autoencoder, base, translations or lora); None for all.
+        only: name of the last stage to run (autoencoder or base); None for all.
 
     Raises:
         UserError: when `data` holds no index.
@@ -86,31 +86,28 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
 
     tokenizer = text.build_tokenizer()
     text_encoder, unet = text.build_text_encoder(tokenizer), diffusion.build_unet(autoencoder.LATENT_CHANNELS)
+    text.train(text_encoder, tokenizer, work, recipe.text)
     learner = diffusion.Learner(material, tokenizer, text_encoder, unet)
     pipe = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False
     )
-    diffusion.train_base(learner, work, recipe.base, lambda step: _sheet(pipe, CAPTIONS, work / f"base-{step}.png"))
-    _save_base(pipe, out)
-    if only == "base":
-        return
-
     controlnets = {key: diffusion.build_controlnet(unet) for key in TRANSLATIONS}
+    diffusion.train_eyes(controlnets, material, work, recipe.eyes)
     sheets = _translation_sheets(pipe, controlnets, material, work)
-    diffusion.train_translations(learner, controlnets, work, recipe.translations, sheets)
+
+    def base_sheets(step: int) -> None:
+        _sheet(pipe, CAPTIONS, work / f"base-{step}.png")
+        sheets(step)
+
+    diffusion.train_base(learner, controlnets, work, recipe.base, base_sheets)
     _save_base(pipe, out)
     for key, controlnet in controlnets.items():
         _half(controlnet).save_pretrained(out / "controlnet" / key, max_shard_size=SHARD)
-    if only == "translations":
+    if only == "base":
         return
     prompts = tuple(prompt.text for prompt in PAPER_PROMPTS[:8])
     diffusion.train_lora(learner, work, recipe.lora, lambda step: _sheet(pipe, prompts, work / f"lora-{step}.png"))
     _save_lora(pipe, out)
-    if only == "lora":
-        return
-    crops = autoencoder.Crops(tiles)
-    autoencoder.train_texture(vae, crops, work, recipe.texture)
-    _half(vae).save_pretrained(out / "vae")
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
@@ -123,7 +120,7 @@ def _train_autoencoder(vae: AutoencoderTiny, tiles: list[Tile], work: Path, reci
     if done.is_dir():
         vae.load_state_dict(AutoencoderTiny.from_pretrained(done).state_dict())
         return
-    autoencoder.train_reconstruction(vae, autoencoder.Crops(tiles), work, recipe.autoencoder)
+    autoencoder.train(vae, autoencoder.Crops(tiles), work, recipe.autoencoder)
     vae.save_pretrained(done)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.engine import Engine
@@ -15,7 +16,7 @@ from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import TextRequest
 from mmmrs_demo.settings import Settings
-from mmmrs_demo.training import mini
+from mmmrs_demo.training import autoencoder, mini
 from mmmrs_demo.training.loop import Plan, Stage
 from mmmrs_demo.training.text import build_text_encoder, build_tokenizer
 from tests.tiny import table
@@ -73,6 +74,18 @@ def test_the_tokenizer_knows_the_papers_words_and_spells_any_other() -> None:
     assert tokenizer.decode(tokenizer("żółw 🐢").input_ids, skip_special_tokens=True).strip() == "żółw 🐢"
     assert build_tokenizer().get_vocab() == tokenizer.get_vocab()
     assert build_text_encoder(tokenizer)(**tokenizer("a city", return_tensors="pt"))[0].isfinite().all()
+
+
+def test_latents_are_a_blocks_colour_and_slopes() -> None:
+    images = torch.rand(2, 3, 32, 40) * 2 - 1
+    latents = autoencoder.build().encode(images).latents
+    blocks = functional.avg_pool2d(images, 8)
+    quarters = functional.avg_pool2d(images.mean(1, keepdim=True), 4)
+    left, right = quarters[..., ::2], quarters[..., 1::2]
+    assert torch.allclose(latents[:, 0], 2.7 * (blocks.mean(1) + 0.04), atol=1e-4)
+    assert torch.allclose(latents[:, 2], 8 * (blocks[:, 2] - blocks[:, 1] + 0.06), atol=1e-4)
+    across = (left - right)[:, 0, ::2] + (left - right)[:, 0, 1::2]
+    assert torch.allclose(latents[:, 3], 8 * across / 4, atol=1e-4)
 
 
 def test_the_bundle_is_trained_from_nothing_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
