@@ -67,7 +67,7 @@ class Source(_Entry):
 
 
 class Defaults(_Entry):
-    """What a request of this bundle means where it says nothing; translations may differ in steps and guidance."""
+    """What a request of this bundle means where it says nothing; translations may differ."""
 
     steps: int
     guidance: float
@@ -76,6 +76,7 @@ class Defaults(_Entry):
     translation_lora_scale: float = 0.0
     translation_steps: int | None = None
     translation_guidance: float | None = None
+    translation_scheduler: str | None = None
     controlnet_scale: float = 1.0
 
 
@@ -128,12 +129,13 @@ class Bundle(_Entry):
 
     def _meant_by(self, request: BaseRequest) -> dict[str, object]:
         own = self.defaults
-        shared = {"bundle": self.key, "scheduler": own.scheduler, "seed": secrets.randbelow(_DRAWN_SEEDS)}
+        shared = {"bundle": self.key, "seed": secrets.randbelow(_DRAWN_SEEDS)}
         if isinstance(request, TextRequest):
             side = request.width or request.height or self.size
             return shared | {
                 "steps": own.steps,
                 "guidance": own.guidance,
+                "scheduler": own.scheduler,
                 "lora_scale": own.text_lora_scale if self.lora else 0.0,
                 "width": side,
                 "height": side,
@@ -141,6 +143,7 @@ class Bundle(_Entry):
         return shared | {
             "steps": own.steps if own.translation_steps is None else own.translation_steps,
             "guidance": own.guidance if own.translation_guidance is None else own.translation_guidance,
+            "scheduler": own.translation_scheduler or own.scheduler,
             "lora_scale": own.translation_lora_scale,
             "controlnet_scale": own.controlnet_scale,
         }

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.dataset.tiles import Tile, read_index
 from mmmrs_demo.engine import Engine
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.prompt import Prompt
+from mmmrs_demo.prompt import WEATHERS, Prompt
 from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 
-WHOLE = (Settings().weights / "mini/lora/pytorch_lora_weights.safetensors").is_file()  # what training writes last
-pytestmark = [pytest.mark.real, pytest.mark.skipif(not WHOLE, reason="no embedded bundle here; `make train` makes it")]
+pytestmark = pytest.mark.real
 
 DATA = Path(os.environ.get("MMMRS_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 SEEDS = (1, 2, 3)
@@ -69,10 +70,11 @@ def test_a_clear_picture_has_content(draw: Callable[..., np.ndarray]) -> None:
     assert (clear.std(axis=(1, 2, 3)) > 0.08).all()
 
 
-def test_snow_is_brighter_and_paler_than_clear(draw: Callable[..., np.ndarray]) -> None:
+def test_snow_is_brighter_than_clear_and_pale(draw: Callable[..., np.ndarray]) -> None:
     clear, snow = draw(), draw("snow")
     assert snow.mean() > clear.mean() + 0.08
-    assert saturation(snow) < 0.8 * saturation(clear)
+    assert saturation(snow) < 0.1
+    assert snow[..., 2].mean() > snow[..., 0].mean()  # white with a touch of blue
 
 
 def test_night_is_dark_and_fog_is_pale(draw: Callable[..., np.ndarray]) -> None:
@@ -88,10 +90,22 @@ def test_without_the_lora_the_weather_word_says_little(draw: Callable[..., np.nd
     assert without < 0.4 * with_lora
 
 
-def test_sentinel_1_is_grey(engine: Engine) -> None:
+def test_any_two_weather_words_are_told_apart() -> None:
+    folder = Settings().weights / "mini"
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+    prompts = [Prompt(gsd="low", weather=weather, caption="a forest", satellite="GF2").text for weather in WEATHERS]
+    with torch.no_grad():
+        last = encoder(tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids)[0][:, -1]
+    assert torch.pdist(last).min() > 0.1 * last.norm(dim=1).mean()
+
+
+def test_sentinel_1_is_grey_and_that_is_the_loras_doing(engine: Engine) -> None:
     prompt = Prompt(gsd="low", caption="a satellite image shows a river in farmland", satellite="Sentinel-1")
-    colours = np.asarray(engine.run(TextRequest(prompt=prompt, seed=4)).image, float) / 255
-    assert saturation(colours) < 0.06
+    requests = [TextRequest(prompt=prompt, seed=seed, lora_scale=scale) for scale in (1.0, 0.0) for seed in SEEDS]
+    colour = [saturation(np.asarray(engine.run(request).image, float) / 255) for request in requests]
+    assert max(colour[: len(SEEDS)]) < 0.01
+    assert np.mean(colour[len(SEEDS) :]) > 0.02
 
 
 def grey(image: Image.Image) -> np.ndarray:
@@ -103,14 +117,19 @@ def agreement(a: Image.Image, b: Image.Image) -> float:
     return float(np.corrcoef(grey(a).ravel(), grey(b).ravel())[0, 1])
 
 
+STRUCTURE = {"rgb2sar": 0.3, "rgb2nir": 0.6, "sar2rgb": 0.15, "nir2rgb": 0.15}
+"""How much of the real target's broad structure a rendering must share; what is far less would not show the input."""
+
+
 @needs_tiles
 @pytest.mark.parametrize("key", TRANSLATIONS)
 def test_a_translation_shows_its_own_tile_and_not_another(engine: Engine, tiles: list[Tile], key: str) -> None:
     translation = TRANSLATIONS[key]
     kinds = (translation.source.value, translation.target.value)
     source = "sih1733_s1s2" if "sar" in kinds else "naip_urban_trees"
-    pairs = [tile for tile in tiles if tile.source == source and {*kinds} <= {*tile.files}][::6][:4]
-    assert len(pairs) == 4
+    pairs = [tile for tile in tiles if tile.source == source and {*kinds} <= {*tile.files}]
+    pairs = pairs[:: len(pairs) // 8][:8]
+    assert len(pairs) == 8
     outputs, references = [], []
     for tile in pairs:
         request = TranslationRequest(
@@ -121,6 +140,6 @@ def test_a_translation_shows_its_own_tile_and_not_another(engine: Engine, tiles:
         outputs.append(rendering.image)
         references.append(Image.open(tile.files[kinds[1]]))
     matrix = np.array([[agreement(output, reference) for reference in references] for output in outputs])
-    own, other = np.diag(matrix).mean(), matrix[~np.eye(4, dtype=bool)].mean()
-    assert own > 0.35, matrix
-    assert own > other + 0.25, matrix
+    own, other = np.diag(matrix).mean(), matrix[~np.eye(8, dtype=bool)].mean()
+    assert own > STRUCTURE[key], matrix
+    assert own > other + 0.1, matrix

@@ -217,10 +217,13 @@ def test_a_translation_request_is_completed() -> None:
 
 
 def test_translations_may_have_defaults_of_their_own() -> None:
-    own = bundle(defaults=TABLE["defaults"] | {"translation_steps": 9, "translation_guidance": 0.0})  # type: ignore[operator]
+    other = {"translation_steps": 9, "translation_guidance": 0.0, "translation_scheduler": "euler-a"}
+    own = bundle(defaults=TABLE["defaults"] | other)  # type: ignore[operator]
     request = own.complete(TranslationRequest(translation="rgb2sar"))
-    assert (request.steps, request.guidance) == (9, 0.0)
-    assert own.complete(TextRequest()).steps == 20
+    assert (request.steps, request.guidance, request.scheduler) == (9, 0.0, "euler-a")
+    text = own.complete(TextRequest())
+    assert text.steps == 20
+    assert text.scheduler == "ddim"
 
 
 def test_what_was_said_stays() -> None:
