@@ -147,6 +147,28 @@ def _train(args: argparse.Namespace, _: EngineFactory) -> None:
         raise UserError(f"Training needs {error.name}: install it with pip install 'mmmrs-demo[train]'.") from error
 
 
+def _evaluate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
+    from mmmrs_demo.evaluation import cli as evaluation
+
+    settings, catalog = _house(args.bundle)
+    bundle = catalog.bundle(settings.bundle)
+    try:
+        evaluation.run(args, catalog, bundle, lambda: engine_factory(catalog, settings))
+    except ModuleNotFoundError as error:
+        wanted = f"Evaluation needs {error.name}: install it with pip install 'mmmrs-demo[train]'."
+        raise UserError(wanted) from error
+
+
+def _dataset(args: argparse.Namespace, _: EngineFactory) -> None:
+    from mmmrs_demo.dataset import cli as dataset
+
+    try:
+        dataset.run(args)
+    except ModuleNotFoundError as error:
+        wanted = f"Data sets need {error.name}: install it with pip install 'mmmrs-demo[train]'."
+        raise UserError(wanted) from error
+
+
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +385,18 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_arguments(parser)
 
 
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from mmmrs_demo.evaluation import cli as evaluation
+
+    evaluation.add_arguments(parser)
+
+
+def _dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    from mmmrs_demo.dataset import cli as dataset
+
+    dataset.add_arguments(parser)
+
+
 class _Command(NamedTuple):
     summary: str
     run: Callable[[argparse.Namespace, EngineFactory], None]
@@ -421,10 +455,28 @@ Prints where it was saved. Ctrl-C stops within a step and leaves no file.""",
         _weights,
         description="List every part of every bundle, and say what to do about those that are missing.",
     ),
+    "dataset": _Command(
+        "build MMM-RS from its sources, and look at it",
+        _dataset,
+        _dataset_arguments,
+        "Build a data set from its sources, count it, look through it; each has its own --help.",
+        """examples:
+  mmmrs-demo dataset build --source inria=AerialImageDataset --upscale bicubic --out mmm-rs
+  mmmrs-demo dataset sheet mmm-rs""",
+    ),
     "train": _Command(
         "train models",
         _train,
         _train_arguments,
         "Train models; what can be trained has its own --help.",
+    ),
+    "evaluate": _Command(
+        "measure models against real tiles",
+        _evaluate,
+        _evaluate_arguments,
+        "Measure models; what can be measured has its own --help.",
+        """examples:
+  mmmrs-demo evaluate translation --data tiles --out report
+  mmmrs-demo evaluate translation --data tiles --out report --direction rgb2nir --tiles 12 --samples 2""",
     ),
 }

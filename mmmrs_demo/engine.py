@@ -258,24 +258,9 @@ class Engine:
         if bundle.key not in self._loaded:
             location = self._require(bundle, BASE)
             with self._naming(bundle, BASE, location):
-                import diffusers
                 import torch
-                import transformers
 
-                for library in (diffusers, transformers):
-                    library.utils.logging.set_verbosity_error()
-                    library.utils.logging.disable_progress_bar()
-                device = torch.device(self.settings.device or _fastest_device())
-                pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-                    location.where,
-                    # Half precision only on GPUs: CPUs gain little from it, and would differ more from one another.
-                    dtype=torch.float16 if device.type == "cuda" else torch.float32,
-                    use_safetensors=True,
-                    safety_checker=None,
-                    feature_extractor=None,
-                    requires_safety_checker=False,
-                    **_access(location),
-                ).to(device)
+                pipeline = load_base(location, self.settings.device or _fastest_device())
                 for model in (pipeline.unet, pipeline.vae):
                     model.to(memory_format=torch.channels_last)  # a tenth faster, the same arithmetic
                 names = {BASE: self.catalog.fingerprint(location)}
@@ -368,6 +353,35 @@ class Engine:
             copy = location.source.path if location.source and location.kind == "hub" else None
             way_out = f" Without a network, put a copy at {self.catalog.weights.name}/{copy}." if copy else ""
             raise UserError(f"{what}: {reason}.{way_out}") from error
+
+
+def load_base(location: Location, device: str, *, half: bool | None = None) -> Any:
+    """Return the Stable Diffusion pipeline at a location, from safetensors files only.
+
+    Args:
+        location: A folder or a repository of the Hub.
+        device: Where it is to run, as torch names it.
+        half: Whether in 16 bits; where it is not said, only on GPUs: CPUs gain little from it, and would differ more
+            from one another.
+    """
+    import diffusers
+    import torch
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    if half is None:
+        half = torch.device(device).type == "cuda"
+    return diffusers.StableDiffusionPipeline.from_pretrained(
+        location.where,
+        dtype=torch.float16 if half else torch.float32,
+        use_safetensors=True,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        **_access(location),
+    ).to(device)
 
 
 def _access(location: Location) -> dict[str, Any]:

@@ -9,10 +9,17 @@ float32 RGB in 0..1 of shape (height, width, 3) and draws all chance from the ge
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.files import called
+
+Scene = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Draws weather onto a clear tile."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -72,5 +79,32 @@ def snow(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(bare * (1 - cover[..., None]) + white * cover[..., None], 0, 1).astype(np.float32)
 
 
-SCENES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {"snow": snow, "fog": fog, "night": night}
+SCENES: dict[str, Scene] = {"snow": snow, "fog": fog, "night": night}
 """The prompt's weather words and how each is drawn."""
+
+
+def load_translator(file: Path) -> Scene:
+    """Load a learned translator to one weather, such as the paper's CycleGAN for snow or TPSeNCE for night.
+
+    Args:
+        file: an ONNX network from float32 of shape (1, 3, height, width) in -1..1 to the same.
+
+    Raises:
+        UserError: it is not there, or not such a network.
+    """
+    import onnxruntime  # only where a translator is used
+
+    try:
+        network = onnxruntime.InferenceSession(file, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # each of the runtime's errors is a class of its own
+        raise UserError(f"{called(file)} is no ONNX network that can be run: export the translator as ONNX.") from error
+    (given, *more), shape = network.get_inputs(), network.get_inputs()[0].shape
+    if more or len(shape) != 4 or shape[1] != 3:
+        raise UserError(f"{called(file)} takes {shape}; a translator takes one RGB picture, (1, 3, height, width).")
+
+    def draw(rgb: np.ndarray, _: np.random.Generator) -> np.ndarray:
+        batch = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None] * 2 - 1, np.float32)
+        drawn = np.asarray(network.run(None, {given.name: batch})[0])
+        return np.clip((drawn[0].transpose(1, 2, 0) + 1) / 2, 0, 1).astype(np.float32)
+
+    return draw

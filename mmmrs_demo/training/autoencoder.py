@@ -9,13 +9,14 @@ changes across it. Only the decoder learns, to draw the sharpest likely picture 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 
 from mmmrs_demo.dataset.tiles import Tile
-from mmmrs_demo.training.loop import Plan, Stage
+from mmmrs_demo.training.loop import Plan, Share, Stage
 
 CROP = 64
 COLOURS = (
@@ -50,7 +51,7 @@ def build() -> AutoencoderTiny:
 
 
 @torch.no_grad()
-def _write(encoder: torch.nn.Module) -> None:
+def _write(encoder: Any) -> None:
     """Write the latents' definition into the encoder's five convolutions, which have no nonlinearity between them."""
     same, halve, quarter, split, mix = encoder.layers
     for layer in encoder.layers:
@@ -110,7 +111,7 @@ def train(vae: AutoencoderTiny, crops: Crops, folder: Path, plan: Plan) -> None:
     """Train the decoder to redraw crops from their latents and a little noise."""
     vae.train()
 
-    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
         images = crops.draw(rng, plan.batch)
         with torch.no_grad():
             latents = vae.encoder(images)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.training.loop import Loss, Plan, Stage
+from mmmrs_demo.training.loop import Loss, Plan, Share, Stage
 from mmmrs_demo.training.material import Material, Row, full_prompt, plain_caption
 from mmmrs_demo.training.text import HIDDEN
 
@@ -96,7 +96,7 @@ def train_eyes(controlnets: dict[str, ControlNetModel], material: Material, fold
     chance = material.weights([int(i) for i in shown])
     head = torch.nn.Conv2d(first.conv_out.out_channels, material.latents.shape[1], 1)
 
-    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
         index = rng.choice(shown, plan.batch, p=chance)
         with torch.autocast("cpu", torch.bfloat16):
             told = head(first(material.pictures(index)))
@@ -128,12 +128,14 @@ class Learner:
     ) -> torch.Tensor:
         """Return the mean squared error of the predicted velocity, all noise levels alike.
 
-        Alike, because what sets a picture's brightness and layout (night, snow, the input of a translation) is decided
-        where nearly all is noise; the usual weights by signal-to-noise ratio leave that nearly unlearned.
+        Alike, because what sets a picture's brightness and layout (night, snow) is decided where nearly all is noise;
+        the usual weights by signal-to-noise ratio leave that nearly unlearned. With a condition, high noise is drawn
+        more often still: that is where its picture tells most, while at low noise the latents tell it themselves.
         """
         clean = (self.material.latents[index].float() * self.scale).contiguous(memory_format=torch.channels_last)
         noise = torch.randn_like(clean)
-        steps = torch.from_numpy(rng.integers(len(self.schedule), size=len(index)))
+        draws = 1 if controlnet is None else 2
+        steps = torch.from_numpy(rng.integers(len(self.schedule), size=(draws, len(index))).max(0))
         signal = self.schedule[steps][:, None, None, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         target = signal.sqrt() * noise - (1 - signal).sqrt() * clean
@@ -141,7 +143,7 @@ class Learner:
         with torch.autocast("cpu", torch.bfloat16):
             words = self.text_encoder(tokens)[0]
             residuals = {}
-            if controlnet is not None:
+            if controlnet is not None and conditions is not None:
                 picture = self.material.pictures(conditions)
                 down, mid = controlnet(noisy, steps, words, controlnet_cond=picture, return_dict=False)
                 residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
@@ -154,7 +156,7 @@ def _caption_loss(
 ) -> Loss:
     chance = learner.material.weights(rows)
 
-    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
         index = rng.choice(rows, plan.batch, p=chance)
         return learner.loss(index, _prompts(learner, index, prompt, rng), rng)
 
@@ -185,9 +187,9 @@ def train_base(
     chance = {key: learner.material.weights([int(i) for i in pairs[key][:, 1]]) for key in keys}
     captions_alone = _caption_loss(learner, list(range(len(rows))), plain_caption, plan)
 
-    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(step: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         if step % 3 == 0:
-            return captions_alone(step, rng)
+            return captions_alone(step, rng, share)
         key = keys[(step - step // 3 - 1) % len(keys)]
         chosen = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chance[key])]
         prompts = _prompts(learner, chosen[:, 0], full_prompt, rng)

@@ -1,7 +1,8 @@
 """One training stage: a loss, its parameters, a number of steps; resumable, with progress, EMA and samples on the way.
 
 Knows nothing of what is trained. Every step draws from a generator seeded by (seed, step), so a stage that was killed
-and resumed sees the same batches as one that never stopped. Checkpoints are safetensors files: no pickle.
+and resumed sees the same batches as one that never stopped, and so do processes that share the work: each draws the
+whole batch of a step and learns from its share. Checkpoints are safetensors files: no pickle.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from mmmrs_demo.errors import UserError
+
+_Batch = TypeVar("_Batch", bound=Any)
 
 CHECKPOINT_SECONDS = 120
 SAMPLES = 4
@@ -29,9 +36,10 @@ class Plan:
 
     Attributes:
         steps: optimiser steps in all.
-        batch: samples per step.
+        batch: samples per step, over all processes and parts.
         rate: peak learning rate of AdamW; it rises over `warmup` steps and falls to 0 by a half cosine.
         ema: decay of the averaged weights that are kept at the end; 0 keeps the last ones.
+        parts: forward and backward passes into which a process divides its share of a batch that memory cannot hold.
     """
 
     steps: int
@@ -39,24 +47,62 @@ class Plan:
     rate: float
     warmup: int = 100
     ema: float = 0.999
+    parts: int = 1
 
 
-Loss = Callable[[int, np.random.Generator], "torch.Tensor"]
+@dataclass(frozen=True)
+class Share:
+    """Which samples of a step's batch one pass of one process learns from."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, batch: _Batch) -> _Batch:
+        """Return every `count`-th sample of what was drawn for the whole batch."""
+        return batch[self.index :: self.count]
+
+
+Loss = Callable[[int, np.random.Generator, Share], "torch.Tensor"]
 
 
 class Stage:
     """Trains the parameters of named modules and keeps what is needed to go on after a kill."""
 
     def __init__(
-        self, name: str, folder: Path, modules: Mapping[str, torch.nn.Module], plan: Plan, *, seed: int = 0
+        self,
+        name: str,
+        folder: Path,
+        modules: Mapping[str, torch.nn.Module],
+        plan: Plan,
+        *,
+        seed: int = 0,
+        accelerator: Accelerator | None = None,
     ) -> None:
-        """Prepare a stage, and load its checkpoint from `folder` where there is one."""
-        self.name, self.plan, self.seed = name, plan, seed
+        """Prepare a stage, and load its checkpoint from `folder` where there is one.
+
+        Args:
+            name: of the checkpoint and in what is told.
+            folder: of the checkpoint.
+            modules: whose parameters learn, where they require a gradient; they lie on their device already.
+            plan: how long and how fast.
+            seed: of all batches and noise.
+            accelerator: joins the processes that learn together; None for this one alone.
+
+        Raises:
+            UserError: the batch cannot be shared equally.
+        """
+        self.name, self.plan, self.seed, self.accelerator = name, plan, seed, accelerator
+        self.processes: int = accelerator.num_processes if accelerator else 1
+        self.process: int = accelerator.process_index if accelerator else 0
+        if plan.batch % (self.processes * plan.parts):
+            raise UserError(
+                f"A batch of {plan.batch} cannot be shared equally by {self.processes} processes in {plan.parts} parts."
+            )
         self.file = folder / f"{name}.safetensors"
         self.parameters = {
             f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
         }
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if plan.ema else {}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
@@ -64,41 +110,64 @@ class Stage:
         if self.file.is_file():
             self._resume()
 
-    def train(self, loss: Loss, sample: Callable[[int], None] | None = None) -> None:
+    def train(
+        self,
+        loss: Loss,
+        sample: Callable[[int], None] | None = None,
+        told: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
         """Run the remaining steps, then leave the averaged weights in the modules.
 
         Args:
-            loss: called with the step and its own generator; returns a scalar to minimise.
+            loss: called with the step, a generator that is the same in every process, and the share of the batch to
+                learn from; returns a scalar to minimise, the mean over the share.
             sample: called with the step `SAMPLES` times on the way, to draw a sample sheet.
+            told: called with the step and the mean loss of the last ones, whenever progress is shown.
         """
         started, saved, first, recent = time.monotonic(), time.monotonic(), self.step, []
         while self.step < self.plan.steps:
-            rng = np.random.default_rng((self.seed, self.step))
-            torch.manual_seed(int(rng.integers(2**62)))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.rate * self._schedule()
-            value = loss(self.step, rng)
-            self.optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-            self.optimizer.step()
+            recent.append(self._learn(loss))
             self.step += 1
             self._update_average()
-            recent.append(float(value.detach()))
             if self.step % 50 == 0 or self.step == self.plan.steps:
-                pace = (time.monotonic() - started) / (self.step - first)
-                left = pace * (self.plan.steps - self.step) / 60
-                told = f"step {self.step}/{self.plan.steps}, loss {np.mean(recent):.4f}, {pace:.2f} s/step"
-                print(f"{self.name}: {told}, {left:.0f} min left", file=sys.stderr, flush=True)
+                told(self.step, float(np.mean(recent)))
+                self._tell(float(np.mean(recent)), (time.monotonic() - started) / (self.step - first))
                 recent.clear()
             if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == self.plan.steps:
                 self._save()
                 saved = time.monotonic()
-            if sample and self.step % max(1, self.plan.steps // SAMPLES) == 0:
+            if sample and self.process == 0 and self.step % max(1, self.plan.steps // SAMPLES) == 0:
                 self._swap()
                 sample(self.step)
                 self._swap()
         self._swap()
+
+    def _learn(self, loss: Loss) -> float:
+        """Take one step and return its loss over the whole batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate * self._schedule()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for part in range(self.plan.parts):
+            rng = np.random.default_rng((self.seed, self.step))
+            torch.manual_seed(int(rng.integers(2**62)))
+            value = loss(self.step, rng, Share(self.process * self.plan.parts + part, self.processes * self.plan.parts))
+            (value / self.plan.parts).backward()
+            total = total + value.detach().cpu() / self.plan.parts
+        if self.accelerator and self.processes > 1:
+            for parameter in self.parameters.values():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+            total = self.accelerator.reduce(total.to(self.accelerator.device), "mean")
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        return float(total)
+
+    def _tell(self, loss: float, pace: float) -> None:
+        if self.process == 0:
+            left = pace * (self.plan.steps - self.step) / 60
+            told = f"step {self.step}/{self.plan.steps}, loss {loss:.4f}, {pace:.2f} s/step"
+            print(f"{self.name}: {told}, {left:.0f} min left", file=sys.stderr, flush=True)
 
     def _schedule(self) -> float:
         if self.step < self.plan.warmup:
@@ -107,18 +176,21 @@ class Stage:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step)) if self.plan.ema else 0.0
-        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+        if self.average:
+            decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
 
     @torch.no_grad()
     def _swap(self) -> None:
         """Exchange the learning weights and their average."""
-        for name, parameter in self.parameters.items():
-            live = parameter.clone()
-            parameter.copy_(self.average[name])
-            self.average[name].copy_(live)
+        for name, mean in self.average.items():
+            live = self.parameters[name].clone()
+            self.parameters[name].copy_(mean)
+            mean.copy_(live)
 
     def _save(self) -> None:
+        if self.process > 0:
+            return
         tensors = {f"live.{n}": p.detach() for n, p in self.parameters.items()} | {
             f"mean.{n}": p for n, p in self.average.items()
         }
@@ -137,7 +209,8 @@ class Stage:
             self.step = json.loads(file.metadata()["step"])
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"live.{name}"])
-            self.average[name].copy_(tensors[f"mean.{name}"])
+            if self.average:
+                self.average[name].copy_(tensors[f"mean.{name}"])
             if f"adam.step.{name}" in tensors:  # there is none for what has had no gradient yet
                 state = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
                 self.optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter) for k, v in state.items()}

@@ -21,7 +21,7 @@ from mmmrs_demo.dataset import captions
 from mmmrs_demo.dataset.tiles import SCENES_BY_CAPTION, SOURCES, TOWN
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import GSD_LEVELS, MAX_TOKENS, PAPER_PROMPTS, SATELLITES, WEATHERS
-from mmmrs_demo.training.loop import Plan, Stage
+from mmmrs_demo.training.loop import Plan, Share, Stage
 
 VOCABULARY = 1024
 HIDDEN = 160
@@ -103,7 +103,7 @@ def train(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, folder: Path, plan: 
         tokens = [tokenizer.bos_token_id, *tokens[: MAX_TOKENS - 2], tokenizer.eos_token_id]
         return tokens + [tokenizer.pad_token_id] * (MAX_TOKENS - len(tokens))
 
-    def loss(_: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
         tokens = torch.tensor([text(rng) for _ in range(plan.batch)])
         own = directions[tokens]
         said = (tokens != tokenizer.bos_token_id) & (tokens != tokenizer.eos_token_id)

@@ -17,7 +17,7 @@ from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import TextRequest
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.training import autoencoder, mini
-from mmmrs_demo.training.loop import Plan, Stage
+from mmmrs_demo.training.loop import Plan, Share, Stage
 from mmmrs_demo.training.text import build_text_encoder, build_tokenizer
 from tests.tiny import table
 from tests.unit.test_dataset import towns, write_index
@@ -38,7 +38,7 @@ def learn(
     line = torch.nn.Linear(3, 1)
     losses = []
 
-    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
+    def loss(step: int, rng: np.random.Generator, _: Share) -> torch.Tensor:
         if step == kill_at:
             raise KilledError
         points = torch.from_numpy(rng.normal(size=(8, 3))).float()
