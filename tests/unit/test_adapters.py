@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +126,21 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert losses["cut"] == losses["whole"]
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("weights", ["tiny"], indirect=True)
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(data: Path, weights: Path) -> None:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    for name, start in (("one", []), ("two", launch)):
+        command = [*start, "-m", "mmmrs_demo", "train", "lora", *words(data, weights / name)]
+        subprocess.run([sys.executable, *command], check=True, env=environment, timeout=240)
+    one, two = (load_file(weights / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[name].float(), two[name].float(), atol=2e-4) for name in one)
+    cards = [(weights / name / "README.md").read_text(encoding="utf-8") for name in ("one", "two")]
+    assert "| processes | 2 |" in cards[1]
+    ends = [re.findall(r"loss of (\d\.\d{3})", card) for card in cards]
+    assert ends[0] == ends[1] != []
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
