@@ -243,6 +243,8 @@ class Catalog:
             if source
             else f"name one in {self.weights.name}/catalog.toml"
         )
+        if source and part != BASE:
+            hint += f", or train one with `mmmrs-demo train {LORA if part == LORA else f'controlnet {part}'}`"
         return Location("missing", hint=hint + ".", source=source)
 
     def fingerprint(self, location: Location) -> str | None:

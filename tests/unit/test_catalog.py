@@ -118,8 +118,9 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     hints = {part: catalog(tmp_path).locate(bundle(), part).hint for part in ("rgb2sar", "lora", "rgb2nir")}
     name = tmp_path.name
     assert hints == {
-        "rgb2sar": f"There is no RGB → SAR ControlNet for b yet: put one at {name}/b/rgb2sar.",
-        "lora": f"There is no LoRA for b yet: put one at {name}/b/lora.",
+        "rgb2sar": f"There is no RGB → SAR ControlNet for b yet: put one at {name}/b/rgb2sar, "
+        "or train one with `mmmrs-demo train controlnet rgb2sar`.",
+        "lora": f"There is no LoRA for b yet: put one at {name}/b/lora, or train one with `mmmrs-demo train lora`.",
         "rgb2nir": f"There is no RGB → NIR ControlNet for b yet: name one in {name}/catalog.toml.",
     }
 

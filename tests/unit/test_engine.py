@@ -491,13 +491,14 @@ def test_loras_of_the_usual_layouts_do_the_same(
         (
             "lora",
             (text(), None),
-            """There is no LoRA for tiny yet: put one at weights/tiny/lora.
+            """There is no LoRA for tiny yet: put one at weights/tiny/lora, or train one with `mmmrs-demo train lora`.
             With a LoRA scale of 0 the base model runs without it.""",
         ),
         (
             "controlnet/rgb2sar",
             (translation(), tile()),
-            """There is no RGB → SAR ControlNet for tiny yet: put one at weights/tiny/controlnet/rgb2sar.""",
+            """There is no RGB → SAR ControlNet for tiny yet: put one at weights/tiny/controlnet/rgb2sar,
+            or train one with `mmmrs-demo train controlnet rgb2sar`.""",
         ),
     ],
 )
