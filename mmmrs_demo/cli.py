@@ -141,35 +141,35 @@ def _weights(_: argparse.Namespace, __: EngineFactory) -> None:
 def _train(args: argparse.Namespace, _: EngineFactory) -> None:
     from mmmrs_demo.training import cli as training
 
-    try:
+    with _with_extra("Training"):
         training.run(args)
-    except ModuleNotFoundError as error:
-        raise UserError(f"Training needs {error.name}: install it with pip install 'mmmrs-demo[train]'.") from error
 
 
 def _evaluate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
     from mmmrs_demo.evaluation import cli as evaluation
 
     settings, catalog = _house(args.bundle)
-    bundle = catalog.bundle(settings.bundle)
-    try:
-        evaluation.run(args, catalog, bundle, lambda: engine_factory(catalog, settings))
-    except ModuleNotFoundError as error:
-        wanted = f"Evaluation needs {error.name}: install it with pip install 'mmmrs-demo[train]'."
-        raise UserError(wanted) from error
+    with _with_extra("Evaluation"):
+        evaluation.run(args, catalog, catalog.bundle(settings.bundle), lambda: engine_factory(catalog, settings))
 
 
 def _dataset(args: argparse.Namespace, _: EngineFactory) -> None:
     from mmmrs_demo.dataset import cli as dataset
 
-    try:
+    with _with_extra("Building a data set"):
         dataset.run(args)
-    except ModuleNotFoundError as error:
-        wanted = f"Data sets need {error.name}: install it with pip install 'mmmrs-demo[train]'."
-        raise UserError(wanted) from error
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _with_extra(what: str) -> Iterator[None]:
+    """Say how to get what is not installed by default."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what} needs {error.name}: install it with pip install 'mmmrs-demo[train]'.") from error
 
 
 def _house(bundle: str | None) -> tuple[Settings, Catalog]:

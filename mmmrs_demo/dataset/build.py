@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,9 @@ from mmmrs_demo.dataset.pictures import opened
 from mmmrs_demo.dataset.scenes import SCENES, Scene, load_translator
 from mmmrs_demo.dataset.sources import Original, read_source
 from mmmrs_demo.dataset.standardise import Cut, Upscaler, cuts, empty, load_upscaler, pyramid, resize
+from mmmrs_demo.dataset.tiles import drawn_for_test
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.prompt import Prompt, level_of
-
-TEST_SHARE = 0.08
-"""Share of places that are kept for testing where the source does not say which."""
 
 BICUBIC = "bicubic"
 SHARD_BYTES = 32 * 2**20  # of source pictures: what a kill can lose at most, for each worker
@@ -178,8 +176,7 @@ def _claim(out: Path, options: Options) -> None:
     """Write the options beside the shards, or see that those that lie there are the same."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "options.json"
-    translators = {weather: Path(translator).name for weather, translator in options.translators}
-    told = asdict(options) | {"upscale": _resampling(options), "translators": translators}
+    told = _told(options)
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before != told:
@@ -187,6 +184,12 @@ def _claim(out: Path, options: Options) -> None:
             raise UserError(f"{out} holds a data set built with {other}: build into another folder, or delete that.")
     else:
         file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _told(options: Options) -> dict[str, Any]:
+    """Return the options as they are written down; where files of weights lie makes no difference."""
+    translators = {weather: Path(translator).name for weather, translator in options.translators}
+    return asdict(options) | {"upscale": _resampling(options), "translators": translators}
 
 
 def _resampling(options: Options) -> str:
@@ -219,7 +222,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _digest(chunk: list[Original], options: Options) -> str:
     told = [(original.key, *(_stamp(p.file) for p in original.pictures.values())) for original in chunk]
-    return hashlib.sha256(json.dumps([asdict(options), told]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([_told(options), told]).encode()).hexdigest()[:16]
 
 
 def _write(file: Path, chunk: list[Original], options: Options) -> Shard:
@@ -277,8 +280,7 @@ def _records(
     rng: np.random.Generator,
 ) -> Iterator[Record]:
     caption = _caption(original, rng)
-    share = _number(original.place) / 2**64
-    held_out = share < TEST_SHARE if original.held_out is None else original.held_out
+    held_out = drawn_for_test(original.place) if original.held_out is None else original.held_out
     used = _resampling(options) if cut.side < options.size else BICUBIC if cut.side > options.size else "none"
 
     def record(modality: str, image: NDArray[np.uint8], weather: str | None, by: str | None = None) -> Record:
@@ -312,9 +314,6 @@ def _caption(original: Original, rng: np.random.Generator) -> str:
     """What the annotation says the picture shows, in the form of the paper's captions."""
     if original.scenes:
         return captions.draw(original.scenes, (), captions.OPENINGS[:2], rng)
-    if original.category:
-        article = "an" if original.category[0] in "aeiou" else "a"
-        return f"a satellite image shows {article} {original.category}"
     return "a satellite image"
 
 

@@ -11,7 +11,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +101,7 @@ class Record:
         """Return the record as a row of a shard."""
         buffer = io.BytesIO()
         Image.fromarray(self.image).save(buffer, "PNG", compress_level=4)
-        told = {k: v for k, v in asdict(self).items() if k not in ("image", "prompt")}
+        told = {k: v for k, v in vars(self).items() if k not in ("image", "prompt")}
         return told | {
             "image": {"bytes": buffer.getvalue(), "path": f"{self.pair}-{self.prompt.weather or self.modality}.png"},
             "prompt": self.prompt.text,
@@ -184,12 +184,17 @@ class Manifest:
         if not self.shards:
             raise UserError(f"{folder} holds no data set: make one with `mmmrs-demo dataset build`.")
 
-    def rows(self, columns: Iterable[str] = SCHEMA.names) -> Iterator[dict[str, Any]]:
-        """Yield the given columns of all rows, one row group in memory at a time."""
+    def groups(self, columns: Iterable[str]) -> Iterator[tuple[Path, int, list[dict[str, Any]]]]:
+        """Yield shard, number and rows of every row group: the tiles of one source picture, in the given columns."""
         for shard in self.shards:
             with pq.ParquetFile(shard) as file:
                 for group in range(file.num_row_groups):
-                    yield from file.read_row_group(group, list(columns)).to_pylist()
+                    yield shard, group, file.read_row_group(group, list(columns)).to_pylist()
+
+    def rows(self, columns: Iterable[str] = SCHEMA.names) -> Iterator[dict[str, Any]]:
+        """Yield the given columns of all rows, one row group in memory at a time."""
+        for *_, rows in self.groups(columns):
+            yield from rows
 
     def counts(self) -> dict[str, Counter[str]]:
         """Return how often each value of the columns in `COUNTED` occurs; a part left out counts as "none"."""

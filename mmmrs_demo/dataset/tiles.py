@@ -116,6 +116,11 @@ class Tile:
             return np.asarray(image.convert("RGB"))
 
 
+def drawn_for_test(place: str) -> bool:
+    """Whether a place, named with its source, is one of the `HELD_OUT_SHARE` that chance keeps from training."""
+    return int.from_bytes(hashlib.sha256(place.encode()).digest()[:4], "big") / 2**32 < HELD_OUT_SHARE
+
+
 def share_alike(row: dict[str, str]) -> bool:
     """Whether a row comes under a ShareAlike licence, which a model under Apache-2.0 must not be trained on."""
     stem = Path(row["file"]).name
@@ -153,7 +158,6 @@ def _tile(folder: Path, pair: str, rows: list[dict[str, str]]) -> Tile:
     place = found.group() if found else stem
     if row["source"] == "naip_urban_trees":  # the same number of another year is the same ground
         place = re.sub(r"_\d{4}_", "_", place)
-    share = int.from_bytes(hashlib.sha256(f"{row['source']}/{place}".encode()).digest()[:4], "big") / 2**32
     scenes = next((words for pattern, words in SCENES_BY_CAPTION if re.search(pattern, row["caption"])), source.scenes)
     if len(source.scenes) > 1 and row["source"] not in ("s1s2_triples", "naip_urban_trees"):
         scenes = source.scenes
@@ -166,7 +170,8 @@ def _tile(folder: Path, pair: str, rows: list[dict[str, str]]) -> Tile:
         satellite=source.satellite,
         scenes=scenes,
         files={r["modality"]: folder / r["file"] for r in rows},
-        held_out=bool(re.search(source.held_out, stem)) or (not by_block and share < HELD_OUT_SHARE),
+        held_out=bool(re.search(source.held_out, stem))
+        or (not by_block and drawn_for_test(f"{row['source']}/{place}")),
         snowy="snow-covered" in row["caption"] or "snowy" in row["caption"] or "Everest" in row["caption"],
         licence=row["licence"],
     )

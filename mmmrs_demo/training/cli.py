@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mini.add_argument(
         "--out", type=Path, default=Path("weights/mini"), help="folder of the bundle (default: %(default)s)"
     )
-    mini.add_argument("--until", help="last stage to run, autoencoder or base")
+    mini.add_argument("--until", choices=("autoencoder", "base"), help="last stage to run")
     mini.add_argument("--shorten", type=float, default=1.0, help="multiply all steps by this, to try a change quickly")
     lora = kinds.add_parser("lora", help="train a LoRA on four-part prompts", description=_ADAPTER)
     _add_adapter_arguments(lora)
@@ -75,8 +75,11 @@ def _train_adapter(args: argparse.Namespace) -> None:
 
     key = "lora" if args.kind == "lora" else args.direction
     said = {name: value for name in ("steps", "batch", "rate") if (value := getattr(args, name)) is not None}
-    if wrong := [name for name, value in said.items() if value <= 0]:
-        raise UserError(f"{wrong[0].capitalize()} must be above 0, not {said[wrong[0]]}.")
+    for name in ("steps", "batch", "rate", "parts", "rank"):
+        if (value := getattr(args, name, None)) is not None and value <= 0:
+            raise UserError(f"--{name} should be above 0, not {value}.")
+    if not 0 <= args.ema < 1:
+        raise UserError(f"--ema should be at least 0 and below 1, not {args.ema}.")
     plan = replace(adapters.LORA if key == "lora" else adapters.CONTROLNET[key], **said, parts=args.parts, ema=args.ema)
     catalog = Catalog.load(Settings().weights)
     bundle = catalog.bundle(args.bundle)

@@ -24,6 +24,10 @@ WEATHER_SHARE = 0.5
 """Share of clear RGB views that also appear once under fog, in snow or at night."""
 
 
+PART_KEPT = 0.9
+"""How often a prompt names the GSD level, and how often the satellite."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One encoded picture.
@@ -151,8 +155,9 @@ def plain_caption(row: Row, rng: np.random.Generator) -> str:
     return captions.WEATHERS[row.weather].format(caption) if row.weather else caption
 
 
-def full_prompt(row: Row, rng: np.random.Generator, *, satellite: str | None = None, keep: float = 0.9) -> str:
-    """The four-part prompt of a row; each part but the weather is left out now and then, so that any may be missing."""
+def full_prompt(row: Row, rng: np.random.Generator) -> str:
+    """The four-part prompt of a row; GSD and satellite are left out now and then, so that either may be missing."""
     caption = captions.draw(row.scenes, row.patterns, captions.OPENINGS[:2], rng)
-    gsd, word = row.gsd if rng.random() < keep else None, satellite or row.satellite
-    return Prompt(gsd=gsd, weather=row.weather, caption=caption, satellite=word if rng.random() < keep else None).text
+    gsd = row.gsd if rng.random() < PART_KEPT else None
+    satellite = row.satellite if rng.random() < PART_KEPT else None
+    return Prompt(gsd=gsd, weather=row.weather, caption=caption, satellite=satellite).text

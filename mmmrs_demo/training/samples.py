@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ _TOLD = ("prompt", "modality", "pair", "split", "source", "weather", "licence")
 
 
 class _Place(NamedTuple):
-    shard: int
+    shard: Path
     group: int
     row: int
 
@@ -38,18 +39,15 @@ class Samples:
         Raises:
             UserError: none of the tiles is for training.
         """
-        self._shards = manifest.shards
         self._places: list[_Place] = []
         self.rows: list[dict[str, Any]] = []
-        for number, shard in enumerate(self._shards):
-            with pq.ParquetFile(shard) as file:
-                for group in range(file.num_row_groups):
-                    for row, told in enumerate(file.read_row_group(group, list(_TOLD)).to_pylist()):
-                        if told["split"] == "train":
-                            self._places.append(_Place(number, group, row))
-                            self.rows.append(told)
+        for shard, group, rows in manifest.groups(_TOLD):
+            for row, told in enumerate(rows):
+                if told["split"] == "train":
+                    self._places.append(_Place(shard, group, row))
+                    self.rows.append(told)
         if not self.rows:
-            raise UserError(f"{self._shards[0].parent} holds no tile for training.")
+            raise UserError(f"{manifest.shards[0].parent} holds no tile for training.")
         self._group = lru_cache(maxsize=64)(self._read_group)
 
     def pairs(self, translation: Translation) -> list[tuple[int, int]]:
@@ -79,7 +77,7 @@ class Samples:
                 pictures.append(np.asarray(image.convert("RGB")))
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def _read_group(self, shard: int, group: int) -> list[bytes]:
-        with pq.ParquetFile(self._shards[shard]) as file:
+    def _read_group(self, shard: Path, group: int) -> list[bytes]:
+        with pq.ParquetFile(shard) as file:
             column = file.read_row_group(group, ["image"]).column("image")
             return [entry["bytes"] for entry in column.to_pylist()]

@@ -143,6 +143,22 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(data: Path, we
     assert ends[0] == ends[1] != []
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--steps", "0"), "--steps should be above 0"),
+        (("--parts", "0"), "--parts should be above 0"),
+        (("--rank", "-1"), "--rank should be above 0"),
+        (("--ema", "1"), "--ema should be at least 0 and below 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    option: tuple[str, str], sentence: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "lora", *words(data, tmp_path / "out", *option)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="A batch of 4 cannot be shared equally by 1 processes in 3 parts"):
         Stage("line", tmp_path, {"line": torch.nn.Linear(1, 1)}, Plan(1, 4, 1e-3, parts=3))

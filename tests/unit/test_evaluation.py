@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from mmmrs_demo.catalog import Bundle, Catalog
+from mmmrs_demo.cli import main
 from mmmrs_demo.dataset.tiles import Tile, read_index
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation import cli, metrics
@@ -596,3 +597,11 @@ def test_places_that_cannot_be_used(shell: Shell, tmp_path: Path) -> None:
 def test_a_guidance_that_no_request_may_have(shell: Shell) -> None:
     with pytest.raises(UserError, match="Guidance should be at most 30"):
         shell("--guidance", "31")
+
+
+def test_the_program_refuses_before_it_loads_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "translation", "--data", str(tmp_path), "--out", str(tmp_path / "report")]
+    assert main(words) == 2
+    assert "has no index.csv" in capsys.readouterr().err
+    assert main([*words, "--samples", "1"]) == 2
+    assert "--samples should be at least 2" in capsys.readouterr().err
