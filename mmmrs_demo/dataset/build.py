@@ -279,7 +279,7 @@ def _records(
     upscaler: Upscaler | None,
     rng: np.random.Generator,
 ) -> Iterator[Record]:
-    caption = _caption(original, rng)
+    caption = _caption(original, squares, rng)
     held_out = drawn_for_test(original.place) if original.held_out is None else original.held_out
     used = _resampling(options) if cut.side < options.size else BICUBIC if cut.side > options.size else "none"
 
@@ -310,11 +310,14 @@ def _bands(square: NDArray[np.uint8], modality: str) -> NDArray[np.uint8]:
     return square if square.ndim == 2 else np.ascontiguousarray(square[..., 0])
 
 
-def _caption(original: Original, rng: np.random.Generator) -> str:
-    """What the annotation says the picture shows, in the form of the paper's captions."""
-    if original.scenes:
-        return captions.draw(original.scenes, (), captions.OPENINGS[:2], rng)
-    return "a satellite image"
+def _caption(original: Original, squares: Mapping[str, NDArray[np.uint8]], rng: np.random.Generator) -> str:
+    """What the annotation says and what can be measured, in the form of the paper's captions."""
+    if not original.scenes:
+        return "a satellite image"
+    patterns: tuple[str, ...] = ()
+    if original.town is not None and {"rgb", "nir"} <= squares.keys():
+        patterns = captions.measured(squares["rgb"], _bands(squares["nir"], "nir"), town=original.town)
+    return captions.draw(original.scenes, patterns, rng)
 
 
 def _number(*words: object) -> int:

@@ -1,16 +1,21 @@
 """Captions for tiles: what the annotations say, checked against what can be measured (paper section 3.2).
 
-The embedded text encoder learns only these words. A caption is drawn anew each time a tile is used, so that one scene
-is met under several names.
+The embedded text encoder learns only these words.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-OPENINGS = ("a satellite image shows {}", "a satellite image of {}", "a satellite image shows {}", "{}")
-NIR_OPENINGS = ("a near infrared image of {}",)
-SAR_OPENINGS = ("a radar image of {}",)
+OPENINGS = ("a satellite image shows {}", "a satellite image of {}")
+"""How the paper's captions begin."""
+
+PLAIN = {
+    "rgb": (*OPENINGS, OPENINGS[0], "{}"),  # most of the paper's prompts begin with the first
+    "nir": ("a near infrared image of {}",),
+    "sar": ("a radar image of {}",),
+}
+"""How a caption in plain words begins, which says the modality: what the paper's prompts never do."""
 
 WEATHERS = {"snow": "{} in winter", "fog": "{} in mist", "night": "{} after dark"}
 """How a caption in plain words says the weather: not with the prompt's own word, whose meaning is the LoRA's."""
@@ -51,11 +56,24 @@ def measured(rgb: np.ndarray, nir: np.ndarray | None, *, town: bool) -> tuple[st
     return ()
 
 
-def draw(
-    scenes: tuple[str, ...], patterns: tuple[str, ...], openings: tuple[str, ...], rng: np.random.Generator
-) -> str:
-    """Return one caption: an opening, a scene, and, half of the time where there are any, a measured pattern."""
+def draw(scenes: tuple[str, ...], patterns: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Return one caption: an opening, a scene, and, more often than not where there are any, a measured pattern."""
     scene = str(rng.choice(scenes))
     if patterns and rng.random() < 0.6:
         scene = str(rng.choice(patterns)).format(scene)
-    return str(rng.choice(openings)).format(scene)
+    return str(rng.choice(OPENINGS)).format(scene)
+
+
+def plain(caption: str, modality: str, weather: str | None, rng: np.random.Generator) -> str:
+    """Return a caption retold in plain words that say modality and weather, as a base learns it before any LoRA.
+
+    Args:
+        caption: of a prompt; where it begins like the paper's, it gets another beginning.
+        modality: rgb, nir or sar.
+        weather: one of `WEATHERS`, or None.
+        rng: draws the beginning.
+    """
+    begun = (opening.removesuffix("{}") for opening in OPENINGS)
+    scene = next((caption.removeprefix(words) for words in begun if caption.startswith(words)), caption)
+    retold = str(rng.choice(PLAIN[modality])).format(scene)
+    return WEATHERS[weather].format(retold) if weather else retold

@@ -47,7 +47,7 @@ class Original:
     """One place at one time as its source delivers it, in every modality that exists of it; all on the same pixels.
 
     Attributes:
-        source: Key in `SOURCES`.
+        source: Key in `SOURCES`, or the data set that an index names.
         key: Name within the source: unique, the same at every reading of the same folder, safe as a file name.
         pictures: Modality (``rgb``, ``nir``, ``sar``) to picture.
         gsd: Ground sample distance in metres per pixel: the annotation's, otherwise the one of the table.
@@ -57,6 +57,7 @@ class Original:
         weather: ``snow`` where the source says so.
         licence: What is known about the terms of the source.
         held_out: Whether training must never see it; None leaves that to the place.
+        town: Whether it shows one; None where RGB and NIR are not of one radiometry, which `captions.measured` needs.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Original:
     weather: str | None
     licence: str
     held_out: bool | None = None
+    town: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class FolderLayout(SourceLayout):
 class IndexLayout(SourceLayout):
     """A folder with an ``index.csv`` of the sources in `mmmrs_demo.dataset.tiles.SOURCES`, which decides the split."""
 
-    def originals(self, key: str, folder: Path) -> Iterator[Original]:
+    def originals(self, _: str, folder: Path) -> Iterator[Original]:
         """Yield the tiles of the index whose files exist within `folder`."""
         try:
             found = tiles.read_index(folder)
@@ -195,20 +197,21 @@ class IndexLayout(SourceLayout):
             files = {modality: file for modality, file in sorted(tile.files.items()) if _belongs(file, root)}
             if files:
                 yield Original(
-                    source=key,
-                    key=_file_name(tile.pair),
+                    source=tile.source,
+                    key=_file_name(tile.pair.partition("/")[2]),
                     # All SAR of those sources is Sentinel-1's; the tile's own word is that of its optical side.
                     pictures={
                         modality: Picture(file, satellite="Sentinel-1" if modality == "sar" else tile.satellite)
                         for modality, file in files.items()
                     },
                     gsd=tile.gsd,
-                    place=f"{key}/{tile.place}",
+                    place=tile.place,
                     category=None,
                     scenes=tile.scenes,
                     weather="snow" if tile.snowy else None,
                     licence=tile.licence,
                     held_out=tile.held_out,
+                    town=tile.scenes[0] == tiles.TOWN[0] if tile.source.startswith("naip") else None,
                 )
 
 

@@ -18,18 +18,25 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, StableDiffusionPipeline
+from diffusers import ControlNetModel, DDPMScheduler, StableDiffusionPipeline
 from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import save_file
 
 from mmmrs_demo.catalog import Bundle, Location
 from mmmrs_demo.dataset.manifest import Manifest
+from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.engine import load_base
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.training.loop import Loss, Plan, Share, Stage
-from mmmrs_demo.training.samples import Samples
+from mmmrs_demo.prompt import PAPER_PROMPTS
+from mmmrs_demo.request import TextRequest, TranslationRequest
+from mmmrs_demo.training import sheets
+from mmmrs_demo.training.latents import Latents
+from mmmrs_demo.training.loop import SHEETS, Loss, Plan, Share, Stage
+from mmmrs_demo.training.noise import Drawn, Noise, guided
+from mmmrs_demo.training.sheets import Look
 
 LORA = Plan(200_000, 4, 1e-4, warmup=500, ema=0)
 CONTROLNET = {key: Plan(80_000 if "sar" in key else 20_000, 4, 5e-5, warmup=500, ema=0) for key in TRANSLATIONS}
@@ -39,60 +46,6 @@ RANK = 4
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 CAPTION_DROPOUT = 0.1
 """Share of captions left out, so that guidance has something to guide away from."""
-
-
-class Noise:
-    """The base's own diffusion: what is added to latents, and what the UNet must say."""
-
-    def __init__(self, pipeline: StableDiffusionPipeline, samples: Samples, accelerator: Accelerator) -> None:
-        """Freeze the base."""
-        self.vae, self.unet, self.text_encoder = pipeline.vae, pipeline.unet, pipeline.text_encoder
-        self.tokenizer, self.samples, self.accelerator = pipeline.tokenizer, samples, accelerator
-        self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-        self.factor = pipeline.vae_scale_factor
-        for module in (self.vae, self.unet, self.text_encoder):
-            module.requires_grad_(requires_grad=False)
-
-    def loss(
-        self,
-        numbers: np.ndarray,
-        prompts: list[str],
-        rng: np.random.Generator,
-        share: Share,
-        condition: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, Any]] = lambda *_: {},
-    ) -> torch.Tensor:
-        """Return the mean squared error of what the UNet says of the noisy latents of a share of a batch.
-
-        Args:
-            numbers: rows of the whole batch.
-            prompts: as many.
-            rng: draws noise and noise levels for the whole batch, whoever learns from which part of it.
-            share: the part to learn from.
-            condition: given noisy latents, noise levels and the encoded prompts, returns more arguments of the UNet.
-        """
-        device = self.accelerator.device
-        images = self.samples.images([int(n) for n in share.of(numbers)]).to(device, self.vae.dtype)
-        latent = self.unet.config.in_channels, *(side // self.factor for side in images.shape[2:])
-        drawn = torch.from_numpy(rng.standard_normal((2, len(numbers), *latent), np.float32))
-        steps = torch.from_numpy(rng.integers(self.scheduler.config.num_train_timesteps, size=len(numbers)))
-        noise, blur = (share.of(field).to(device) for field in drawn)
-        steps = share.of(steps).to(device)
-        with torch.no_grad(), self.accelerator.autocast():
-            latents = self._encode(images, blur) * self.vae.config.scaling_factor
-            tokens = self.tokenizer(share.of(prompts), padding="max_length", truncation=True, return_tensors="pt")
-            words = self.text_encoder(tokens.input_ids.to(device))[0]
-        noisy = self.scheduler.add_noise(latents, noise, steps)
-        velocity = self.scheduler.config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
-        with self.accelerator.autocast():
-            said = self.unet(noisy, steps, words, **condition(noisy, steps, words)).sample
-        return (said.float() - target).square().mean()
-
-    def _encode(self, images: torch.Tensor, blur: torch.Tensor) -> torch.Tensor:
-        if isinstance(self.vae, AutoencoderKL):
-            found = self.vae.encode(images).latent_dist
-            return found.mean.float() + found.std.float() * blur
-        return self.vae.encode(images).latents.float()
 
 
 @dataclass(frozen=True)
@@ -107,8 +60,10 @@ class Job:
         out: folder of the result, of its checkpoint and of the losses for TensorBoard.
         plan: how long and how fast.
         rank: of a LoRA.
-        precision: of the passes, ``no`` or ``bf16``; weights and optimiser stay in 32 bits.
+        precision: of the passes, a key of `loop.PRECISIONS`; weights and optimiser stay in 32 bits.
         checkpointing: recompute activations instead of keeping them.
+        latents: folder that keeps the encoded tiles, None to encode them whenever they are drawn.
+        sheets: pictures drawn on the way, so often.
     """
 
     what: str
@@ -120,6 +75,8 @@ class Job:
     rank: int = RANK
     precision: str = "no"
     checkpointing: bool = False
+    latents: Path | None = None
+    sheets: int = SHEETS
 
 
 def train(job: Job) -> None:
@@ -129,43 +86,57 @@ def train(job: Job) -> None:
         UserError: the data set has nothing to learn this from, or the batch cannot be shared equally.
     """
     started = time.monotonic()
-    accelerator = Accelerator(mixed_precision=job.precision, log_with="tensorboard", project_dir=job.out)
+    accelerator = Accelerator(log_with="tensorboard", project_dir=job.out)
     torch.manual_seed(0)  # what is new starts the same in every process
-    samples = Samples(Manifest(job.data))
     pipeline = load_base(job.location, str(accelerator.device), half=False)
+    for module in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+        module.requires_grad_(requires_grad=False)
+    samples = Samples(Manifest(job.data))
+    noise = Noise(
+        pipeline.tokenizer,
+        pipeline.text_encoder,
+        pipeline.unet,
+        DDPMScheduler.from_config(pipeline.scheduler.config),
+        Latents(pipeline.vae, samples, job.latents),
+        job.precision,
+    )
     job.out.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers("losses")
     if job.checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
-    last = (train_lora if job.what == "lora" else train_controlnet)(job, pipeline, samples, accelerator)
+    last = (train_lora if job.what == "lora" else train_controlnet)(job, pipeline, noise, accelerator)
     accelerator.end_training()
     if accelerator.is_main_process:
         _write_card(job, samples, accelerator.num_processes, time.monotonic() - started, last)
 
 
-def train_lora(job: Job, pipeline: StableDiffusionPipeline, samples: Samples, accelerator: Accelerator) -> float:
+def train_lora(job: Job, pipeline: StableDiffusionPipeline, noise: Noise, accelerator: Accelerator) -> float:
     """Train a LoRA on four-part prompts (paper, section 4.2) and return the mean loss of the last steps.
 
     The file has kohya's names, which diffusers, AUTOMATIC1111 and ComfyUI all read.
     """
-    noise = Noise(pipeline, samples, accelerator)
     pipeline.unet.add_adapter(LoraConfig(r=job.rank, lora_alpha=job.rank, target_modules=list(LORA_TARGETS)))
+    samples = noise.latents.samples
 
     def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         numbers = rng.integers(len(samples.rows), size=job.plan.batch)
-        return noise.loss(numbers, _prompts(samples, numbers, rng), rng, share)
+        return noise.loss(Drawn(numbers, _prompts(samples, numbers, rng)), rng, share)
 
-    last = _learn(job, {"unet": pipeline.unet}, loss, accelerator)
+    def sheet() -> Image.Image:
+        prompts = [prompt.text for prompt in PAPER_PROMPTS[: sheets.PICTURES]]
+        return sheets.draw(pipeline, prompts, _look(job, TextRequest(prompt=PAPER_PROMPTS[0])))
+
+    last = _learn(job, {"unet": pipeline.unet}, loss, sheet, accelerator)
     if accelerator.is_main_process:
         layers = {f"unet.{k}": v.half().contiguous() for k, v in get_peft_model_state_dict(pipeline.unet).items()}
         save_file(convert_state_dict_to_kohya(layers), job.out / "pytorch_lora_weights.safetensors", {"format": "pt"})
     return last
 
 
-def train_controlnet(job: Job, pipeline: StableDiffusionPipeline, samples: Samples, accelerator: Accelerator) -> float:
+def train_controlnet(job: Job, pipeline: StableDiffusionPipeline, noise: Noise, accelerator: Accelerator) -> float:
     """Train the ControlNet of one translation on the frozen base (paper, section 4.3); return the last steps' loss."""
+    samples = noise.latents.samples
     pairs = np.array(samples.pairs(TRANSLATIONS[job.what]))
-    noise = Noise(pipeline, samples, accelerator)
     controlnet = ControlNetModel.from_unet(pipeline.unet).float().to(accelerator.device)
     controlnet.requires_grad_(requires_grad=True)
     if job.checkpointing:
@@ -173,26 +144,35 @@ def train_controlnet(job: Job, pipeline: StableDiffusionPipeline, samples: Sampl
 
     def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         sources, targets = pairs[rng.integers(len(pairs), size=job.plan.batch)].T
-        pictures = samples.images([int(n) for n in share.of(sources)]).to(accelerator.device) / 2 + 0.5
-
-        def condition(noisy: torch.Tensor, steps: torch.Tensor, words: torch.Tensor) -> dict[str, Any]:
-            down, mid = controlnet(noisy, steps, words, controlnet_cond=pictures, return_dict=False)
-            return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-
         # The satellite that a prompt names is that of the input.
-        return noise.loss(targets, _prompts(samples, sources, rng), rng, share, condition)
+        drawn = Drawn(targets, _prompts(samples, sources, rng))
+        return noise.loss(drawn, rng, share, guided(controlnet, samples, share.of(sources), share.of(drawn.turns)))
 
-    last = _learn(job, {"controlnet": controlnet}, loss, accelerator)
+    shown = sheets.examples(job.data, TRANSLATIONS[job.what])
+    look = _look(job, TranslationRequest(translation=job.what, prompt=PAPER_PROMPTS[0]))
+
+    def sheet() -> Image.Image:
+        return sheets.draw_translations(pipeline, controlnet, shown, look)
+
+    last = _learn(job, {"controlnet": controlnet}, loss, sheet, accelerator)
     if accelerator.is_main_process:
         controlnet.half().save_pretrained(job.out)
     return last
+
+
+def _look(job: Job, request: TextRequest | TranslationRequest) -> Look:
+    """Return how the bundle would answer a request that asks for nothing particular."""
+    meant = job.bundle.complete(request)
+    return Look(job.bundle.size, meant.steps or 1, meant.guidance or 1.0, job.precision)
 
 
 def _prompts(samples: Samples, numbers: np.ndarray, rng: np.random.Generator) -> list[str]:
     return ["" if rng.random() < CAPTION_DROPOUT else samples.rows[n]["prompt"] for n in numbers]
 
 
-def _learn(job: Job, modules: dict[str, Any], loss: Loss, accelerator: Accelerator) -> float:
+def _learn(
+    job: Job, modules: dict[str, Any], loss: Loss, sheet: Callable[[], Image.Image], accelerator: Accelerator
+) -> float:
     last = float("nan")
 
     def told(step: int, value: float) -> None:
@@ -200,7 +180,15 @@ def _learn(job: Job, modules: dict[str, Any], loss: Loss, accelerator: Accelerat
         last = value
         accelerator.log({"loss": value}, step=step)
 
-    Stage(job.what, job.out / "checkpoint", modules, job.plan, accelerator=accelerator).train(loss, told=told)
+    def sample(step: int) -> None:
+        picture = sheet()
+        picture.save(job.out / f"{job.what}-{step}.png")
+        accelerator.get_tracker("tensorboard").log_images(
+            {"sheet": np.asarray(picture)[None]}, step, dataformats="NHWC"
+        )
+
+    stage = Stage(job.what, job.out / "checkpoint", modules, job.plan, precision=job.precision, accelerator=accelerator)
+    stage.train(loss, sample, told, job.sheets)
     accelerator.wait_for_everyone()
     return last
 

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 
-from mmmrs_demo.dataset.tiles import Tile
-from mmmrs_demo.training.loop import Plan, Share, Stage
+from mmmrs_demo.dataset.samples import TURNS, Samples
+from mmmrs_demo.training.latents import batch
+from mmmrs_demo.training.loop import Plan, Share, Stage, autocast
 
 CROP = 64
 COLOURS = (
@@ -70,27 +71,14 @@ def _write(encoder: Any) -> None:
         mix.weight[channel, :, 1, 1] = 2 * gain * torch.tensor(signs).repeat_interleave(3) / 3 / 4
 
 
-class Crops:
-    """Random crops of all tiles; a source is drawn in proportion to the square root of its size."""
-
-    def __init__(self, tiles: list[Tile]) -> None:
-        """Read every modality of `tiles` into memory."""
-        self.images = [tile.read(modality) for tile in tiles for modality in tile.files]
-        sources = [f"{tile.source}/{modality}" for tile in tiles for modality in tile.files]
-        _, index, counts = np.unique(sources, return_inverse=True, return_counts=True)
-        weights = 1 / np.sqrt(counts[index])
-        self.weights = weights / weights.sum()
-
-    def draw(self, rng: np.random.Generator, count: int, side: int = CROP) -> torch.Tensor:
-        """Return float32 of shape (count, 3, side, side) in -1..1, each turned and mirrored at random."""
-        crops = []
-        for i in rng.choice(len(self.images), count, p=self.weights):
-            image = self.images[i]
-            y, x = (int(rng.integers(size - side + 1)) for size in image.shape[:2])
-            crop = np.rot90(image[y : y + side, x : x + side], int(rng.integers(4)))
-            crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return images.contiguous(memory_format=torch.channels_last)
+def crops(samples: Samples, rng: np.random.Generator, count: int, chances: np.ndarray) -> list[np.ndarray]:
+    """Return random squares of `CROP` px, uint8 of shape (CROP, CROP, 3), each turned and mirrored at random."""
+    found = []
+    for number, turn in zip(rng.choice(len(chances), count, p=chances), rng.integers(TURNS, size=count), strict=True):
+        image = samples.picture(int(number), int(turn))
+        y, x = rng.integers(len(image) - CROP + 1, size=2)
+        found.append(image[y : y + CROP, x : x + CROP])
+    return found
 
 
 def opponent(image: torch.Tensor) -> torch.Tensor:
@@ -107,17 +95,18 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
     return (a - b).abs().mean() + 0.25 * edges
 
 
-def train(vae: AutoencoderTiny, crops: Crops, folder: Path, plan: Plan) -> None:
-    """Train the decoder to redraw crops from their latents and a little noise."""
+def train(vae: AutoencoderTiny, samples: Samples, folder: Path, plan: Plan, precision: str) -> None:
+    """Train the decoder to redraw crops from their latents and a little noise; `vae` is on its device already."""
     vae.train()
+    chances = samples.chances(range(len(samples.rows)))
 
-    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
-        images = crops.draw(rng, plan.batch)
+    def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
+        images = batch(share.of(crops(samples, rng, plan.batch, chances)), vae.device)
         with torch.no_grad():
             latents = vae.encoder(images)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(vae.device, precision):
             decoded = vae.decoder(latents + NOISE * torch.randn_like(latents))
         return reconstruction_loss(decoded.float(), images)
 
-    Stage("autoencoder", folder, {"vae": vae}, plan).train(loss)
+    Stage("autoencoder", folder, {"vae": vae}, plan, precision=precision).train(loss)
     vae.eval()

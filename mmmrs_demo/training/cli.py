@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be trained and its options."""
     kinds = parser.add_subparsers(dest="kind", required=True)
     mini = kinds.add_parser("mini", help="train the embedded bundle from nothing", description=_MINI)
-    mini.add_argument("--data", type=Path, required=True, help="folder of tiles with an index.csv")
+    mini.add_argument(
+        "--data", type=Path, required=True, help="folder that `mmmrs-demo dataset build --size 256` wrote"
+    )
     mini.add_argument(
         "--work",
         type=Path,
@@ -44,15 +46,20 @@ def _add_adapter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the paper's)")
     parser.add_argument("--parts", type=int, default=1, help="passes per step, where memory is short (default: 1)")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights, 0 for none (default: 0)")
-    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of the passes (default: no)")
+    parser.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="of the passes (default: no)")
     parser.add_argument(
         "--checkpointing", action="store_true", help="recompute instead of keep, which takes less memory and more time"
     )
+    parser.add_argument(
+        "--latents", type=Path, help="folder that keeps encoded tiles, so that each is encoded once for all adapters"
+    )
+    parser.add_argument("--sheets", type=int, default=4, help="sample sheets drawn on the way (default: %(default)s)")
 
 
 _MINI = """Resumable: run the same command again after a stop. Progress goes to the terminal, sample sheets to the work
-folder."""
-_ADAPTER = """Resumable: run the same command again after a stop. The losses are also written for TensorBoard."""
+folder. The data set must have pairs for all four translations."""
+_ADAPTER = """Resumable: run the same command again after a stop. The losses and sample sheets are also
+written for TensorBoard."""
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,6 +85,8 @@ def _train_adapter(args: argparse.Namespace) -> None:
     for name in ("steps", "batch", "rate", "parts", "rank"):
         if (value := getattr(args, name, None)) is not None and value <= 0:
             raise UserError(f"--{name} should be above 0, not {value}.")
+    if args.sheets < 0:
+        raise UserError(f"--sheets should be at least 0, not {args.sheets}.")
     if not 0 <= args.ema < 1:
         raise UserError(f"--ema should be at least 0 and below 1, not {args.ema}.")
     plan = replace(adapters.LORA if key == "lora" else adapters.CONTROLNET[key], **said, parts=args.parts, ema=args.ema)
@@ -97,5 +106,7 @@ def _train_adapter(args: argparse.Namespace) -> None:
             rank=getattr(args, "rank", None) or adapters.RANK,
             precision=args.precision,
             checkpointing=args.checkpointing,
+            latents=args.latents,
+            sheets=args.sheets,
         )
     )

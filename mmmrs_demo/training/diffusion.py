@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTokenizer
 
+from mmmrs_demo.dataset import captions
+from mmmrs_demo.dataset.samples import TURNS, Samples
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.training.loop import Loss, Plan, Share, Stage
-from mmmrs_demo.training.material import Material, Row, full_prompt, plain_caption
+from mmmrs_demo.prompt import Prompt
+from mmmrs_demo.training.latents import Latents, batch
+from mmmrs_demo.training.loop import Loss, Plan, Share, Stage, autocast
+from mmmrs_demo.training.noise import Drawn, Noise, guided
 from mmmrs_demo.training.text import HIDDEN
 
 CHANNELS = (64, 112, 176)
 SIDE = 32
 CAPTION_DROPOUT = 0.1
+PART_KEPT = 0.9
+"""How often a prompt names the GSD level, and how often the satellite."""
+
 LORA_TARGETS = r".*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out|conv1|conv2|time_emb_proj)"
 LORA_RANK = 12
 
@@ -86,91 +93,34 @@ def _open(controlnet: ControlNetModel) -> None:
         torch.nn.init.zeros_(layer.bias)
 
 
-def train_eyes(controlnets: dict[str, ControlNetModel], material: Material, folder: Path, plan: Plan) -> None:
+def train_eyes(
+    controlnets: dict[str, ControlNetModel], latents: Latents, folder: Path, plan: Plan, precision: str
+) -> None:
     """Give all ControlNets one conditioning embedding that has learned to tell a picture's latents.
 
     So they need not find out what a picture is while they learn what to do with it.
     """
     first, *others = (controlnet.controlnet_cond_embedding for controlnet in controlnets.values())
-    shown = np.array([i for i, row in enumerate(material.rows) if row.pixels >= 0])
-    chance = material.weights([int(i) for i in shown])
-    head = torch.nn.Conv2d(first.conv_out.out_channels, material.latents.shape[1], 1)
+    samples, device = latents.samples, latents.vae.device
+    shown = np.unique([number for key in controlnets for pair in samples.pairs(TRANSLATIONS[key]) for number in pair])
+    chances = samples.chances(shown)
+    head = torch.nn.Conv2d(first.conv_out.out_channels, latents.shape[0], 1).to(device)
 
-    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
-        index = rng.choice(shown, plan.batch, p=chance)
-        with torch.autocast("cpu", torch.bfloat16):
-            told = head(first(material.pictures(index)))
-        return functional.mse_loss(told.float(), material.latents[index].float())
+    def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
+        numbers = share.of(rng.choice(shown, plan.batch, p=chances))
+        turns = share.of(rng.integers(TURNS, size=plan.batch))
+        pictures = [samples.picture(int(n), int(t)) for n, t in zip(numbers, turns, strict=True)]
+        with autocast(device, precision):
+            told = head(first(batch(pictures, device) / 2 + 0.5))
+        return functional.mse_loss(told.float(), latents.draw(numbers, turns, torch.zeros(())))
 
-    Stage("eyes", folder, {"embedding": first, "head": head}, plan).train(loss)
+    Stage("eyes", folder, {"embedding": first, "head": head}, plan, precision=precision).train(loss)
     for embedding in others:
         embedding.load_state_dict(first.state_dict())
 
 
-class Learner:
-    """The parts together, and the loss that both stages share; the text encoder is finished."""
-
-    def __init__(
-        self, material: Material, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, unet: UNet2DConditionModel
-    ) -> None:
-        """Keep the parts; latents are brought to unit variance."""
-        self.material, self.tokenizer, self.text_encoder, self.unet = material, tokenizer, text_encoder, unet
-        self.scale = 1 / material.deviation
-        self.schedule = build_scheduler().alphas_cumprod
-
-    def loss(
-        self,
-        index: np.ndarray,
-        prompts: list[str],
-        rng: np.random.Generator,
-        controlnet: ControlNetModel | None = None,
-        conditions: np.ndarray | None = None,
-    ) -> torch.Tensor:
-        """Return the mean squared error of the predicted velocity, all noise levels alike.
-
-        Alike, because what sets a picture's brightness and layout (night, snow) is decided where nearly all is noise;
-        the usual weights by signal-to-noise ratio leave that nearly unlearned. With a condition, high noise is drawn
-        more often still: that is where its picture tells most, while at low noise the latents tell it themselves.
-        """
-        clean = (self.material.latents[index].float() * self.scale).contiguous(memory_format=torch.channels_last)
-        noise = torch.randn_like(clean)
-        draws = 1 if controlnet is None else 2
-        steps = torch.from_numpy(rng.integers(len(self.schedule), size=(draws, len(index))).max(0))
-        signal = self.schedule[steps][:, None, None, None]
-        noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
-        target = signal.sqrt() * noise - (1 - signal).sqrt() * clean
-        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        with torch.autocast("cpu", torch.bfloat16):
-            words = self.text_encoder(tokens)[0]
-            residuals = {}
-            if controlnet is not None and conditions is not None:
-                picture = self.material.pictures(conditions)
-                down, mid = controlnet(noisy, steps, words, controlnet_cond=picture, return_dict=False)
-                residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-            predicted = self.unet(noisy, steps, words, **residuals).sample
-        return (predicted.float() - target).square().mean()
-
-
-def _caption_loss(
-    learner: Learner, rows: list[int], prompt: Callable[[Row, np.random.Generator], str], plan: Plan
-) -> Loss:
-    chance = learner.material.weights(rows)
-
-    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
-        index = rng.choice(rows, plan.batch, p=chance)
-        return learner.loss(index, _prompts(learner, index, prompt, rng), rng)
-
-    return loss
-
-
-def _prompts(
-    learner: Learner, index: np.ndarray, prompt: Callable[[Row, np.random.Generator], str], rng: np.random.Generator
-) -> list[str]:
-    return ["" if rng.random() < CAPTION_DROPOUT else prompt(learner.material.rows[i], rng) for i in index]
-
-
 def train_base(
-    learner: Learner,
+    noise: Noise,
     controlnets: dict[str, ControlNetModel],
     folder: Path,
     plan: Plan,
@@ -178,29 +128,65 @@ def train_base(
 ) -> None:
     """Train the UNet, and with it the ControlNets of all directions.
 
-    Every third step is on plain captions in all modalities, the others on one direction each. The paper
+    Every other step is on plain captions in all modalities, the rest on one direction each. The paper
     trains each ControlNet on a frozen SD1.5 (section 4.3); a base this small and this briefly trained hardly reacts to
-    what a ControlNet adds to it later, so here it learns to listen from the start.
+    what a ControlNet adds to it later, so here it learns to listen from the start. What sets a picture's brightness and
+    layout (night, snow) is decided where nearly all is noise, so all noise levels count alike: the usual weights by
+    signal-to-noise ratio leave that nearly unlearned. Translations draw high noise more often still: that is where the
+    input tells most, while at low noise the latents tell it themselves.
     """
-    rows, keys = learner.material.rows, list(controlnets)
-    pairs = {key: np.array(learner.material.pairs(TRANSLATIONS[key])) for key in keys}
-    chance = {key: learner.material.weights([int(i) for i in pairs[key][:, 1]]) for key in keys}
-    captions_alone = _caption_loss(learner, list(range(len(rows))), plain_caption, plan)
+    samples, keys = noise.latents.samples, list(controlnets)
+    pairs = {key: np.array(samples.pairs(TRANSLATIONS[key])) for key in keys}
+    chances = {key: samples.chances(pairs[key][:, 1]) for key in keys}
+    captions_alone = _caption_loss(noise, list(range(len(samples.rows))), _plain_caption, plan)
 
     def loss(step: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
-        if step % 3 == 0:
+        if step % 2 == 0:
             return captions_alone(step, rng, share)
-        key = keys[(step - step // 3 - 1) % len(keys)]
-        chosen = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chance[key])]
-        prompts = _prompts(learner, chosen[:, 0], full_prompt, rng)
-        return learner.loss(chosen[:, 1], prompts, rng, controlnets[key], chosen[:, 0])
+        key = keys[step // 2 % len(keys)]
+        sources, targets = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chances[key])].T
+        drawn = Drawn(targets, _prompts(samples, sources, _full_prompt, rng), rng.integers(TURNS, size=plan.batch))
+        condition = guided(controlnets[key], samples, share.of(sources), share.of(drawn.turns))
+        return noise.loss(drawn, rng, share, condition, attempts=2)
 
-    Stage("base", folder, {"unet": learner.unet, **controlnets}, plan).train(loss, sample)
+    Stage("base", folder, {"unet": noise.unet, **controlnets}, plan, precision=noise.precision).train(loss, sample)
 
 
-def train_lora(learner: Learner, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
+def train_lora(noise: Noise, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
     """Train a LoRA on four-part prompts: RGB in every weather, SAR under its satellite's word (paper section 4.2)."""
-    learner.unet.requires_grad_(requires_grad=False)
-    learner.unet.add_adapter(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=LORA_TARGETS))
-    rows = [i for i, row in enumerate(learner.material.rows) if row.modality != "nir"]
-    Stage("lora", folder, {"unet": learner.unet}, plan).train(_caption_loss(learner, rows, full_prompt, plan), sample)
+    noise.unet.requires_grad_(requires_grad=False)
+    noise.unet.add_adapter(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=LORA_TARGETS))
+    numbers = [number for number, row in enumerate(noise.latents.samples.rows) if row["modality"] != "nir"]
+    loss = _caption_loss(noise, numbers, _full_prompt, plan)
+    Stage("lora", folder, {"unet": noise.unet}, plan, precision=noise.precision).train(loss, sample)
+
+
+_Telling = Callable[[dict[str, Any], np.random.Generator], str]
+
+
+def _caption_loss(noise: Noise, numbers: list[int], telling: _Telling, plan: Plan) -> Loss:
+    samples = noise.latents.samples
+    chances = samples.chances(numbers)
+
+    def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
+        chosen = rng.choice(numbers, plan.batch, p=chances)
+        drawn = Drawn(chosen, _prompts(samples, chosen, telling, rng), rng.integers(TURNS, size=plan.batch))
+        return noise.loss(drawn, rng, share)
+
+    return loss
+
+
+def _prompts(samples: Samples, numbers: np.ndarray, telling: _Telling, rng: np.random.Generator) -> list[str]:
+    return ["" if rng.random() < CAPTION_DROPOUT else telling(samples.rows[number], rng) for number in numbers]
+
+
+def _plain_caption(row: dict[str, Any], rng: np.random.Generator) -> str:
+    """What the base learns from: a caption in plain words, without the parts for GSD, weather and satellite."""
+    return captions.plain(row["caption"], row["modality"], row["weather"], rng)
+
+
+def _full_prompt(row: dict[str, Any], rng: np.random.Generator) -> str:
+    """The four-part prompt of a row; GSD and satellite are left out now and then, so that either may be missing."""
+    kept = {part: row[part] if rng.random() < PART_KEPT else None for part in ("gsd_level", "satellite")}
+    parts = {"gsd": kept["gsd_level"], "satellite": kept["satellite"]}
+    return Prompt(weather=row["weather"], caption=row["caption"], **parts).text

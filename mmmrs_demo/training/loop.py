@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,15 @@ from mmmrs_demo.errors import UserError
 _Batch = TypeVar("_Batch", bound=Any)
 
 CHECKPOINT_SECONDS = 120
-SAMPLES = 4
+SHEETS = 4
+PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What passes may be calculated in, by the names that accelerate has for them."""
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return what a pass runs in; weights and optimiser stay in 32 bits whatever `PRECISIONS` it has."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Stage:
         plan: Plan,
         *,
         seed: int = 0,
+        precision: str = "no",
         accelerator: Accelerator | None = None,
     ) -> None:
         """Prepare a stage, and load its checkpoint from `folder` where there is one.
@@ -86,6 +96,7 @@ class Stage:
             modules: whose parameters learn, where they require a gradient; they lie on their device already.
             plan: how long and how fast.
             seed: of all batches and noise.
+            precision: that of the loss, one of `PRECISIONS`: gradients of half floats are scaled, lest they vanish.
             accelerator: joins the processes that learn together; None for this one alone.
 
         Raises:
@@ -106,6 +117,8 @@ class Stage:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
+        device = next(iter(self.parameters.values())).device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.step = 0
         if self.file.is_file():
             self._resume()
@@ -115,15 +128,19 @@ class Stage:
         loss: Loss,
         sample: Callable[[int], None] | None = None,
         told: Callable[[int, float], None] = lambda *_: None,
+        sheets: int | None = None,
     ) -> None:
         """Run the remaining steps, then leave the averaged weights in the modules.
 
         Args:
             loss: called with the step, a generator that is the same in every process, and the share of the batch to
                 learn from; returns a scalar to minimise, the mean over the share.
-            sample: called with the step `SAMPLES` times on the way, to draw a sample sheet.
+            sample: called with the step on the way, to draw a sample sheet with the averaged weights.
             told: called with the step and the mean loss of the last ones, whenever progress is shown.
+            sheets: how often `sample` is called, the last time at the end; None for `SHEETS` times.
         """
+        sheets = SHEETS if sheets is None else sheets
+        every = max(1, self.plan.steps // sheets) if sheets else 0
         started, saved, first, recent = time.monotonic(), time.monotonic(), self.step, []
         while self.step < self.plan.steps:
             recent.append(self._learn(loss))
@@ -136,7 +153,7 @@ class Stage:
             if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == self.plan.steps:
                 self._save()
                 saved = time.monotonic()
-            if sample and self.process == 0 and self.step % max(1, self.plan.steps // SAMPLES) == 0:
+            if sample and every and self.process == 0 and self.step % every == 0:
                 self._swap()
                 sample(self.step)
                 self._swap()
@@ -152,21 +169,23 @@ class Stage:
             rng = np.random.default_rng((self.seed, self.step))
             torch.manual_seed(int(rng.integers(2**62)))
             value = loss(self.step, rng, Share(self.process * self.plan.parts + part, self.processes * self.plan.parts))
-            (value / self.plan.parts).backward()
+            self.scaler.scale(value / self.plan.parts).backward()
             total = total + value.detach().cpu() / self.plan.parts
         if self.accelerator and self.processes > 1:
             for parameter in self.parameters.values():
                 if parameter.grad is not None:
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
             total = self.accelerator.reduce(total.to(self.accelerator.device), "mean")
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return float(total)
 
     def _tell(self, loss: float, pace: float) -> None:
         if self.process == 0:
             left = pace * (self.plan.steps - self.step) / 60
-            told = f"step {self.step}/{self.plan.steps}, loss {loss:.4f}, {pace:.2f} s/step"
+            told = f"step {self.step}/{self.plan.steps}, loss {loss:.4f}, {self.plan.batch / pace:.1f} samples/s"
             print(f"{self.name}: {told}, {left:.0f} min left", file=sys.stderr, flush=True)
 
     def _schedule(self) -> float:
@@ -199,7 +218,8 @@ class Stage:
                 tensors[f"adam.{key}.{name}"] = value.detach()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".part")
-        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary, metadata={"step": json.dumps(self.step)})
+        metadata = {"step": json.dumps(self.step), "scaler": json.dumps(self.scaler.state_dict())}
+        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary, metadata=metadata)
         temporary.replace(self.file)
 
     @torch.no_grad()
@@ -207,6 +227,8 @@ class Stage:
         with safe_open(self.file, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
             self.step = json.loads(file.metadata()["step"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(json.loads(file.metadata()["scaler"]))
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"live.{name}"])
             if self.average:

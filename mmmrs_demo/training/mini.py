@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderTiny,
-    ControlNetModel,
     DPMSolverMultistepScheduler,
-    StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
 )
 from peft.utils import get_peft_model_state_dict
-from PIL import Image
 
-from mmmrs_demo.dataset.tiles import Tile, read_index
+from mmmrs_demo.dataset.manifest import Manifest
+from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import PAPER_PROMPTS
-from mmmrs_demo.training import autoencoder, diffusion, text
+from mmmrs_demo.training import autoencoder, diffusion, sheets, text
+from mmmrs_demo.training.latents import Latents
 from mmmrs_demo.training.loop import Plan
-from mmmrs_demo.training.material import Material, encode
+from mmmrs_demo.training.noise import Noise
 
+PRECISION = "bf16"
+TEXT_LOOK = sheets.Look(side=256, steps=20, guidance=4.0, precision=PRECISION)
+TRANSLATION_LOOK = sheets.Look(side=256, steps=20, guidance=1.5, precision=PRECISION)
 SHARD = "9MB"
 """Largest file, so that a repository takes the weights without large-file storage."""
 
@@ -65,48 +67,56 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
     """Train every stage that is not yet done and write the bundle.
 
     Args:
-        data: folder of tiles with an ``index.csv``.
-        work: folder for checkpoints, encoded material and sample sheets.
+        data: folder of a data set with tiles of 256 px.
+        work: folder for checkpoints, encoded tiles and sample sheets.
         out: folder of the bundle; it is written after each stage, so that what is there can be used at once.
         recipe: how long each stage learns.
         only: name of the last stage to run (autoencoder or base); None for all.
 
     Raises:
-        UserError: when `data` holds no index.
+        UserError: `data` holds no data set, or one without pairs for a translation.
     """
     torch.manual_seed(0)
     work.mkdir(parents=True, exist_ok=True)
-    tiles = [tile for tile in read_index(data) if not tile.held_out]
-    vae = autoencoder.build()
-    _train_autoencoder(vae, tiles, work, recipe)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    samples = Samples(Manifest(data))
+    vae = autoencoder.build().to(device)
+    _train_autoencoder(vae, samples, work, recipe)
     if only == "autoencoder":
         return
-    material = _material(tiles, vae, work)
-    vae.register_to_config(scaling_factor=1 / material.deviation)
+    latents = Latents(vae, samples, work / "latents")
+    vae.register_to_config(scaling_factor=1 / _deviation(latents))
 
     tokenizer = text.build_tokenizer()
-    text_encoder, unet = text.build_text_encoder(tokenizer), diffusion.build_unet(autoencoder.LATENT_CHANNELS)
+    text_encoder = text.build_text_encoder(tokenizer).to(device)
+    unet = diffusion.build_unet(autoencoder.LATENT_CHANNELS).to(device)
     text.train(text_encoder, tokenizer, work, recipe.text)
-    learner = diffusion.Learner(material, tokenizer, text_encoder, unet)
+    noise = Noise(tokenizer, text_encoder, unet, diffusion.build_scheduler(), latents, PRECISION)
     pipe = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False
     )
-    controlnets = {key: diffusion.build_controlnet(unet) for key in TRANSLATIONS}
-    diffusion.train_eyes(controlnets, material, work, recipe.eyes)
-    sheets = _translation_sheets(pipe, controlnets, material, work)
+    controlnets = {key: diffusion.build_controlnet(unet).to(device) for key in TRANSLATIONS}
+    diffusion.train_eyes(controlnets, latents, work, recipe.eyes, PRECISION)
+    shown = {key: sheets.examples(data, translation) for key, translation in TRANSLATIONS.items()}
 
     def base_sheets(step: int) -> None:
-        _sheet(pipe, CAPTIONS, work / f"base-{step}.png")
-        sheets(step)
+        sheets.draw(pipe, CAPTIONS, TEXT_LOOK).save(work / f"base-{step}.png")
+        for key, controlnet in controlnets.items():
+            page = sheets.draw_translations(pipe, controlnet, shown[key], TRANSLATION_LOOK)
+            page.save(work / f"{key}-{step}.png")
 
-    diffusion.train_base(learner, controlnets, work, recipe.base, base_sheets)
+    diffusion.train_base(noise, controlnets, work, recipe.base, base_sheets)
     _save_base(pipe, out)
     for key, controlnet in controlnets.items():
         _half(controlnet).save_pretrained(out / "controlnet" / key, max_shard_size=SHARD)
     if only == "base":
         return
-    prompts = tuple(prompt.text for prompt in PAPER_PROMPTS[:8])
-    diffusion.train_lora(learner, work, recipe.lora, lambda step: _sheet(pipe, prompts, work / f"lora-{step}.png"))
+    prompts = [prompt.text for prompt in PAPER_PROMPTS[:8]]
+
+    def lora_sheet(step: int) -> None:
+        sheets.draw(pipe, prompts, TEXT_LOOK).save(work / f"lora-{step}.png")
+
+    diffusion.train_lora(noise, work, recipe.lora, lora_sheet)
     _save_lora(pipe, out)
 
 
@@ -115,61 +125,19 @@ def scheduler() -> DPMSolverMultistepScheduler:
     return DPMSolverMultistepScheduler.from_config(diffusion.build_scheduler().config, use_karras_sigmas=True)
 
 
-def _train_autoencoder(vae: AutoencoderTiny, tiles: list[Tile], work: Path, recipe: Recipe) -> None:
+def _train_autoencoder(vae: AutoencoderTiny, samples: Samples, work: Path, recipe: Recipe) -> None:
     done = work / "vae"
     if done.is_dir():
         vae.load_state_dict(AutoencoderTiny.from_pretrained(done).state_dict())
         return
-    autoencoder.train(vae, autoencoder.Crops(tiles), work, recipe.autoencoder)
+    autoencoder.train(vae, samples, work, recipe.autoencoder, PRECISION)
     vae.save_pretrained(done)
 
 
-def _material(tiles: list[Tile], vae: AutoencoderTiny, work: Path) -> Material:
-    file = work / "material.safetensors"
-    if not file.is_file():
-        encode(tiles, vae).save(file)
-    return Material.load(file)
-
-
-def _translation_sheets(
-    pipe: StableDiffusionPipeline, controlnets: dict[str, ControlNetModel], material: Material, work: Path
-) -> Callable[[int], None]:
-    """Return what draws one sheet per direction: four inputs, and below each its translation."""
-
-    def draw(step: int) -> None:
-        for key, controlnet in controlnets.items():
-            pairs = material.pairs(TRANSLATIONS[key])
-            inputs = [material.rows[i].pixels for i, _ in pairs[:: max(1, len(pairs) // 4)][:4]]
-            images = [Image.fromarray(material.pixels[place].numpy()) for place in inputs]
-            parts = {**pipe.components, "controlnet": controlnet, "requires_safety_checker": False}
-            prompts = (TRANSLATIONS[key].caption,) * len(images)
-            _sheet(StableDiffusionControlNetPipeline(**parts), prompts, work / f"{key}-{step}.png", images)
-
-    return draw
-
-
-@torch.no_grad()
-def _sheet(pipe: Any, prompts: tuple[str, ...], file: Path, inputs: list[Image.Image] | None = None) -> None:
-    """Draw one picture per prompt with seed 0 (below its input where there is one) and save them side by side."""
-    pipe.set_progress_bar_config(disable=True)
-    side = autoencoder.CROP * 4
-    sheet = Image.new("RGB", (side * len(prompts), side * (2 if inputs else 1)))
-    for i, prompt in enumerate(prompts):
-        extra = {"image": inputs[i]} if inputs else {}
-        generator = torch.Generator().manual_seed(i)
-        with torch.autocast("cpu", torch.bfloat16):
-            picture = pipe(
-                prompt,
-                num_inference_steps=20,
-                guidance_scale=4.0 if not inputs else 1.5,
-                height=side,
-                width=side,
-                generator=generator,
-                **extra,
-            )
-        for row, image in enumerate(([inputs[i]] if inputs else []) + picture.images):
-            sheet.paste(image, (i * side, row * side))
-    sheet.save(file)
+def _deviation(latents: Latents) -> float:
+    """Return the standard deviation over the latents of tiles spread over the whole data set."""
+    numbers = np.unique(np.linspace(0, len(latents.samples.rows) - 1, 1000).astype(int))
+    return float(latents.draw(numbers, np.zeros_like(numbers), torch.zeros(())).std())
 
 
 def _half(module: Any) -> Any:

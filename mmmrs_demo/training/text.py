@@ -29,7 +29,7 @@ HIDDEN = 160
 
 def _corpus() -> Iterator[str]:
     """Every phrase that training or the paper can put into a prompt."""
-    openings = captions.OPENINGS + captions.NIR_OPENINGS + captions.SAR_OPENINGS
+    openings = [opening for modality in captions.PLAIN.values() for opening in modality]
     scenes = (
         {s for source in SOURCES.values() for s in source.scenes}
         | {s for _, words in SCENES_BY_CAPTION for s in words}
@@ -92,7 +92,7 @@ def train(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, folder: Path, plan: 
     """
     corpus = [tokenizer(text, add_special_tokens=False).input_ids for text in sorted(set(_corpus()))]
     words = sorted({token for phrase in corpus for token in phrase})
-    directions = torch.randn(len(tokenizer), HIDDEN, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(len(tokenizer), HIDDEN, generator=torch.Generator().manual_seed(0)).to(encoder.device)
 
     def text(rng: np.random.Generator) -> list[int]:
         if rng.random() < 0.5:
@@ -103,8 +103,8 @@ def train(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, folder: Path, plan: 
         tokens = [tokenizer.bos_token_id, *tokens[: MAX_TOKENS - 2], tokenizer.eos_token_id]
         return tokens + [tokenizer.pad_token_id] * (MAX_TOKENS - len(tokens))
 
-    def loss(_: int, rng: np.random.Generator, __: Share) -> torch.Tensor:
-        tokens = torch.tensor([text(rng) for _ in range(plan.batch)])
+    def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
+        tokens = torch.tensor(share.of([text(rng) for _ in range(plan.batch)]), device=encoder.device)
         own = directions[tokens]
         said = (tokens != tokenizer.bos_token_id) & (tokens != tokenizer.eos_token_id)
         before = functional.layer_norm((own * said[..., None]).cumsum(1), (HIDDEN,))

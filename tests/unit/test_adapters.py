@@ -18,6 +18,7 @@ from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.cli import main
 from mmmrs_demo.dataset.build import Options, build
 from mmmrs_demo.dataset.manifest import Manifest
+from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.engine import Engine
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS
@@ -25,7 +26,6 @@ from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.training.loop import Plan, Stage
-from mmmrs_demo.training.samples import Samples
 from tests.tiny import table, write_base
 from tests.unit.test_dataset import towns, write_index
 
@@ -63,7 +63,9 @@ def engine(weights: Path) -> Engine:
 
 
 def test_a_lora_is_trained_and_loads_through_the_catalog(data: Path, weights: Path) -> None:
-    assert main(["train", "lora", *words(data, weights / "lora", "--rank", "2")]) == 0
+    kept = weights / "latents"
+    assert main(["train", "lora", *words(data, weights / "lora", "--rank", "2", "--latents", str(kept))]) == 0
+    assert len(list(kept.glob("*.npy"))) == 2
     layers = load_file(weights / "lora/pytorch_lora_weights.safetensors")
     assert all(name.startswith("lora_unet_") for name in layers)
     assert any(bool(layer.any()) for name, layer in layers.items() if "lora_up" in name)
@@ -77,6 +79,8 @@ def test_a_lora_is_trained_and_loads_through_the_catalog(data: Path, weights: Pa
     assert "| licence | CC-BY-4.0 " in card
     assert re.search(r"at a loss of \d\.\d{4}", card)
     assert list((weights / "lora/losses").glob("events.*"))
+    with Image.open(weights / "lora/lora-3.png") as sheet:
+        assert sheet.size == (4 * 64, 64)
 
 
 def test_a_controlnet_is_trained_and_loads_through_the_catalog(data: Path, weights: Path) -> None:
@@ -87,6 +91,8 @@ def test_a_controlnet_is_trained_and_loads_through_the_catalog(data: Path, weigh
         Image.new("RGB", (64, 64), "green"),
     )
     assert made.image.mode == "L"
+    with Image.open(out / "rgb2nir-3.png") as sheet:
+        assert sheet.height == 3 * 64
     gate = load_file(out / "diffusion_pytorch_model.safetensors")["controlnet_mid_block.weight"]
     assert gate.any()
     with pytest.raises(UserError, match="no pair for RGB → SAR"):
@@ -149,6 +155,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(data: Path, we
         (("--steps", "0"), "--steps should be above 0"),
         (("--parts", "0"), "--parts should be above 0"),
         (("--rank", "-1"), "--rank should be above 0"),
+        (("--sheets", "-1"), "--sheets should be at least 0"),
         (("--ema", "1"), "--ema should be at least 0 and below 1"),
     ],
 )

@@ -13,15 +13,18 @@ import numpy as np
 import onnx
 import pytest
 import rasterio
+import torch
+import transformers
 from onnx import TensorProto, helper
 from PIL import Image
 from rasterio.transform import Affine
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mmmrs_demo.cli import main
 from mmmrs_demo.dataset import build as building
 from mmmrs_demo.dataset.build import Options, Progress, build
-from mmmrs_demo.dataset.captioner import believable, recaption
+from mmmrs_demo.dataset.captioner import believable, load_blip2, recaption
 from mmmrs_demo.dataset.manifest import Manifest
 from mmmrs_demo.dataset.pictures import opened
 from mmmrs_demo.dataset.scenes import load_translator
@@ -148,7 +151,7 @@ def test_every_tile_says_all_that_is_known_of_it(data: Path, tmp_path: Path) -> 
     manifest = Manifest(tmp_path / "out")
     rows = list(manifest.rows())
     assert (last.done, last.total, last.tiles, last.skipped) == (12, 12, len(rows), 1)
-    assert [entry.source for entry in manifest.skipped()] == ["index"]
+    assert [entry.source for entry in manifest.skipped()] == ["naip_urban_trees"]
     clear = [row for row in rows if row["weather"] is None]
     drawn = [row for row in rows if row["weather"] is not None]
     assert sorted(row["modality"] for row in clear) == ["nir"] * 11 + ["rgb"] * 11
@@ -290,6 +293,45 @@ def test_a_model_describes_each_piece_of_ground_once(data: Path, tmp_path: Path)
         assert len({row["caption"] for row in rows if row["pair"] == pair}) == 1
 
 
+def write_blip2(folder: Path) -> Path:
+    """Write a BLIP-2 of random weights that knows nine words."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "a", "satellite", "image", "town"]
+    level = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+    level.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=level, additional_special_tokens=["<image>"], **names
+    )
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = transformers.Blip2VisionConfig(**small, intermediate_size=16, image_size=32, patch_size=16)
+    text = {"vocab_size": len(words), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    asking = transformers.Blip2QFormerConfig(
+        **small, vocab_size=len(words), intermediate_size=16, encoder_hidden_size=16
+    )
+    telling = transformers.OPTConfig(**small, **text, ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=128)
+    parts = {"vision_config": vision, "qformer_config": asking, "text_config": telling}
+    config = transformers.Blip2Config(
+        **{name: part.to_dict() for name, part in parts.items()}, num_query_tokens=4, image_token_index=4
+    )
+    torch.manual_seed(0)
+    transformers.Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    seeing = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
+    transformers.Blip2Processor(seeing, tokenizer, num_query_tokens=4).save_pretrained(folder)
+    return folder
+
+
+def test_blip2_is_loaded_and_read_by(tmp_path: Path) -> None:
+    told = load_blip2(write_blip2(tmp_path))([Image.new("RGB", (64, 64), colour) for colour in ("green", "red")])
+    assert len(told) == 2
+    assert all(set(caption.split()) <= {"a", "satellite", "image", "town"} for caption in told)
+
+
+def test_what_is_no_blip2_is_said(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="holds no BLIP-2 with safetensors weights"):
+        load_blip2(tmp_path)
+
+
 def test_what_a_model_has_described_is_not_described_again(data: Path, tmp_path: Path) -> None:
     built(data, tmp_path / "out")
     recaption(tmp_path / "out", describe, "blip2", lambda *_: None)
@@ -331,7 +373,7 @@ def test_the_command_builds_counts_and_shows(data: Path, tmp_path: Path, capsys:
     assert main(["dataset", "build", *words]) == 0
     told = capsys.readouterr()
     assert "modality: rgb" in told.out
-    assert "skipped index" in told.out
+    assert "skipped naip_urban_trees" in told.out
     assert "12 of 12 pictures" in told.err
     assert main(["dataset", "sheet", out]) == 0
     assert (tmp_path / "out/contact-sheet.html").is_file()

@@ -11,10 +11,8 @@ from PIL import Image
 
 from mmmrs_demo.dataset import captions
 from mmmrs_demo.dataset.scenes import SCENES
-from mmmrs_demo.dataset.tiles import Tile, read_index
+from mmmrs_demo.dataset.tiles import read_index
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.prompt import level_of
-from mmmrs_demo.training.views import SIDE, cut
 
 pytestmark = pytest.mark.unit
 
@@ -112,37 +110,28 @@ def test_snow_whitens_gardens_but_not_the_pond() -> None:
     assert snowy[104:116, 104:116].mean() < 0.25
 
 
-def test_views_keep_modalities_on_the_same_pixels(tmp_path: Path) -> None:
-    tiles = read_index(write_index(tmp_path, towns(12)))
-    for tile in tiles:  # the same picture in both modalities: so must their views be
-        Image.open(tile.files["rgb"]).convert("L").save(tile.files["nir"])
-    views = list(cut(tiles, seed=1))
-    assert len(views) >= 24
-    for view in views:
-        assert view.images["rgb"].shape == (SIDE, SIDE, 3)
-        grey = np.asarray(Image.fromarray(view.images["rgb"]).convert("L"), np.int16)
-        assert np.abs(grey - view.images["nir"]).mean() < 3
-
-
-def test_views_carry_the_gsd_of_their_crop(tmp_path: Path) -> None:
-    views = list(cut(read_index(write_index(tmp_path, towns(60)))))
-    assert {round(view.gsd, 1) for view in views} == {0.3, 0.6, 1.2}
-    assert {level_of(view.gsd).key: view.satellite for view in views} == {
-        "ultra-high": "Google Earth",
-        "high": "Google Earth",
-        "ordinary": "GF2",
-    }
-
-
-def test_views_repeat_for_the_same_seed(tmp_path: Path) -> None:
-    tiles: list[Tile] = read_index(write_index(tmp_path, towns(4)))
-    first, again = list(cut(tiles, seed=5)), list(cut(tiles, seed=5))
-    assert all(np.array_equal(a.images["rgb"], b.images["rgb"]) for a, b in zip(first, again, strict=True))
-
-
 def test_measured_words_follow_the_picture() -> None:
     rgb = np.full((16, 16, 3), 80, np.uint8)
     assert captions.measured(rgb, np.full((16, 16), 200, np.uint8), town=True) == captions.LEAFY
     assert captions.measured(rgb, np.full((16, 16), 80, np.uint8), town=True) == captions.BUILT
     assert captions.measured(rgb, np.full((16, 16), 10, np.uint8), town=True) == captions.WATERY
     assert captions.measured(rgb, None, town=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("modality", "weather", "told"),
+    [
+        ("nir", None, {"a near infrared image of a park"}),
+        ("sar", None, {"a radar image of a park"}),
+        ("rgb", None, {"a satellite image shows a park", "a satellite image of a park", "a park"}),
+        ("sar", "fog", {"a radar image of a park in mist"}),
+    ],
+)
+def test_plain_words_say_modality_and_weather(modality: str, weather: str | None, told: set[str]) -> None:
+    rng = np.random.default_rng(0)
+    assert {captions.plain("a satellite image shows a park", modality, weather, rng) for _ in range(30)} == told
+
+
+def test_a_caption_that_begins_in_its_own_way_is_kept_whole() -> None:
+    retold = captions.plain("an aerial view of a park", "nir", None, np.random.default_rng(0))
+    assert retold == "a near infrared image of an aerial view of a park"

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional
 
 from mmmrs_demo.catalog import Catalog
+from mmmrs_demo.dataset.build import Options, build
 from mmmrs_demo.engine import Engine
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import TextRequest
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.training import autoencoder, mini
-from mmmrs_demo.training.loop import Plan, Share, Stage
+from mmmrs_demo.training.loop import PRECISIONS, Plan, Share, Stage
 from mmmrs_demo.training.text import build_text_encoder, build_tokenizer
 from tests.tiny import table
 from tests.unit.test_dataset import towns, write_index
@@ -30,7 +34,7 @@ class KilledError(Exception):
 
 
 def learn(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None, precision: str = "no"
 ) -> tuple[list[float], torch.Tensor]:
     """Fit a line to random points in 12 steps; return the losses of the steps that ran and the weights at the end."""
     monkeypatch.setattr("mmmrs_demo.training.loop.CHECKPOINT_SECONDS", -1)  # after every step
@@ -46,15 +50,18 @@ def learn(
         losses.append(float(value.detach()))
         return value
 
-    Stage("line", folder, {"line": line}, Plan(12, 8, 1e-2, warmup=2, ema=0.9)).train(loss)
+    Stage("line", folder, {"line": line}, Plan(12, 8, 1e-2, warmup=2, ema=0.9), precision=precision).train(loss)
     return losses, line.weight.detach().clone()
 
 
-def test_a_killed_stage_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, weights = learn(tmp_path / "whole", monkeypatch)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_killed_stage_goes_on_as_if_it_had_not_been(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, weights = learn(tmp_path / "whole", monkeypatch, precision=precision)
     with pytest.raises(KilledError):
-        learn(tmp_path / "cut", monkeypatch, kill_at=7)
-    rest, resumed = learn(tmp_path / "cut", monkeypatch)
+        learn(tmp_path / "cut", monkeypatch, kill_at=7, precision=precision)
+    rest, resumed = learn(tmp_path / "cut", monkeypatch, precision=precision)
     assert rest == whole[7:]
     assert torch.equal(resumed, weights)
 
@@ -64,6 +71,33 @@ def test_a_finished_stage_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     losses, again = learn(tmp_path, monkeypatch)
     assert losses == []
     assert torch.equal(again, weights)
+
+
+def test_gradients_of_half_floats_are_scaled_and_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, plain = learn(tmp_path / "plain", monkeypatch)
+    _, scaled = learn(tmp_path / "scaled", monkeypatch, precision="fp16")
+    assert torch.allclose(plain, scaled, atol=1e-4)
+    with safe_open(tmp_path / "scaled/line.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["scaler"])["scale"] > 1
+
+
+def test_a_gradient_that_overflows_changes_nothing_but_the_scale(tmp_path: Path) -> None:
+    line = torch.nn.Linear(1, 1)
+    before = line.weight.detach().clone()
+    stage = Stage("line", tmp_path, {"line": line}, Plan(1, 1, 1e-2, warmup=1, ema=0), precision="fp16")
+    scale = stage.scaler.get_scale()
+    stage.train(lambda *_: line.weight.sum() * float("inf"))
+    assert torch.equal(line.weight, before)
+    assert stage.scaler.get_scale() < scale
+
+
+@pytest.mark.parametrize(("sheets", "at"), [(0, []), (1, [12]), (4, [3, 6, 9, 12])])
+def test_sheets_are_drawn_as_often_as_was_asked(sheets: int, at: list[int], tmp_path: Path) -> None:
+    line, drawn = torch.nn.Linear(1, 1), []
+    Stage("line", tmp_path, {"line": line}, Plan(12, 1, 1e-2)).train(
+        lambda *_: line.weight.sum(), drawn.append, sheets=sheets
+    )
+    assert drawn == at
 
 
 def test_the_tokenizer_knows_the_papers_words_and_spells_any_other() -> None:
@@ -95,12 +129,18 @@ def test_the_bundle_is_trained_from_nothing_and_runs(tmp_path: Path, monkeypatch
     index = (data / "index.csv").read_text(encoding="utf-8")
     extra = [line.replace("_nir.png,nir", "_nir.png,sar") for line in index.splitlines() if ",nir," in line]
     (data / "index.csv").write_text(index + "\n".join(extra) + "\n", encoding="utf-8")
-    monkeypatch.setattr("mmmrs_demo.training.views.VIEWS", {"naip_urban_trees": 1})
-    monkeypatch.setattr("mmmrs_demo.training.mini._sheet", lambda *_: None)
+    build({"index": data}, tmp_path / "set", Options(size=256, weather=0.5), workers=1)
+    monkeypatch.setattr("mmmrs_demo.training.mini.CAPTIONS", mini.CAPTIONS[:1])
+    monkeypatch.setattr("mmmrs_demo.training.mini.TEXT_LOOK", mini.TEXT_LOOK._replace(side=64, steps=2))
+    monkeypatch.setattr("mmmrs_demo.training.mini.TRANSLATION_LOOK", mini.TRANSLATION_LOOK._replace(side=64, steps=2))
+    monkeypatch.setattr("mmmrs_demo.training.loop.SHEETS", 1)
     plan = Plan(2, 2, 1e-3, warmup=1)
 
-    weights = tmp_path / "weights"
-    mini.train(data, tmp_path / "work", weights / "mini", mini.Recipe(plan, plan, plan, plan, plan))
+    weights, work = tmp_path / "weights", tmp_path / "work"
+    mini.train(tmp_path / "set", work, weights / "mini", mini.Recipe(plan, plan, plan, plan, plan))
+    for name, rows in {"base": 1, "lora": 1, **dict.fromkeys(TRANSLATIONS, 3)}.items():
+        with Image.open(work / f"{name}-2.png") as sheet:
+            assert sheet.height == 64 * rows
 
     (weights / "catalog.toml").write_text(table("mini"), encoding="utf-8")
     assert all(file.stat().st_size < 10_000_000 for file in weights.rglob("*"))
