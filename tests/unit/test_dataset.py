@@ -110,6 +110,22 @@ def test_snow_whitens_gardens_but_not_the_pond() -> None:
     assert snowy[104:116, 104:116].mean() < 0.25
 
 
+def test_snow_leaves_a_road_dark_and_covers_a_grey_roof() -> None:
+    clear = np.full((128, 128, 3), (0.25, 0.4, 0.2), np.float32)
+    clear[60:68] = clear[20:40, 20:40] = 0.6
+    snowy = SCENES["snow"](clear, np.random.default_rng(0))
+    assert snowy[62:66, 10:118].mean() < 0.7 * snowy[25:35, 25:35].mean()
+    assert snowy[25:35, 25:35].mean() > 0.75
+
+
+def test_lamps_stand_in_town_and_not_in_a_wood() -> None:
+    wood = np.full((128, 128, 3), (0.3, 0.5, 0.3), np.float32)
+    wood += np.random.default_rng(0).normal(0, 0.1, (128, 128, 1)).astype(np.float32)
+    town = wood[..., :1].repeat(3, 2)
+    dark, lit = (SCENES["night"](clear.clip(0, 1), np.random.default_rng(0)) for clear in (wood, town))
+    assert (dark.max(-1) > 0.4).mean() < 0.1 * (lit.max(-1) > 0.4).mean()
+
+
 def test_measured_words_follow_the_picture() -> None:
     rgb = np.full((16, 16, 3), 80, np.uint8)
     assert captions.measured(rgb, np.full((16, 16), 200, np.uint8), town=True) == captions.LEAFY
