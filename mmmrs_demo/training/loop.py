@@ -234,6 +234,10 @@ class Stage:
             if self.average:
                 self.average[name].copy_(tensors[f"mean.{name}"])
             if f"adam.step.{name}" in tensors:  # there is none for what has had no gradient yet
-                state = {key: tensors[f"adam.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter) for k, v in state.items()}
+                # The fused optimiser goes through memory: moments must lie there as their parameter does.
+                moments = {
+                    key: torch.empty_like(parameter).copy_(tensors[f"adam.{key}.{name}"])
+                    for key in ("exp_avg", "exp_avg_sq")
+                }
+                self.optimizer.state[parameter] = {"step": tensors[f"adam.step.{name}"], **moments}
         print(f"{self.name}: resumed at step {self.step}", file=sys.stderr, flush=True)

@@ -36,17 +36,20 @@ class KilledError(Exception):
 def learn(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None, precision: str = "no"
 ) -> tuple[list[float], torch.Tensor]:
-    """Fit a line to random points in 12 steps; return the losses of the steps that ran and the weights at the end."""
+    """Fit a filter to noise in 12 steps; return the losses of the steps that ran and the weights at the end.
+
+    The filter lies channels last, as those of the networks do.
+    """
     monkeypatch.setattr("mmmrs_demo.training.loop.CHECKPOINT_SECONDS", -1)  # after every step
     torch.manual_seed(0)
-    line = torch.nn.Linear(3, 1)
+    line = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     losses = []
 
     def loss(step: int, rng: np.random.Generator, _: Share) -> torch.Tensor:
         if step == kill_at:
             raise KilledError
-        points = torch.from_numpy(rng.normal(size=(8, 3))).float()
-        value = (line(points + 0.1 * torch.randn_like(points)) - points.sum(1, keepdim=True)).square().mean()
+        points = torch.from_numpy(rng.normal(size=(8, 3, 5, 5))).float()
+        value = (line(points + 0.1 * torch.randn_like(points)) - points[:, :1, 1:4, 1:4]).square().mean()
         losses.append(float(value.detach()))
         return value
 
