@@ -14,6 +14,8 @@ RUN grep ^torch requirements.txt > torch.txt && pip install --index-url "${TORCH
 RUN pip install -r requirements.txt
 
 FROM python:${PYTHON}-slim
+# rasterio's wheels bring GDAL, but not this.
+RUN apt-get update && apt-get install --yes --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 person
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \

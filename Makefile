@@ -32,7 +32,8 @@ format: $(VENV)/ready-dev ## bring the code into its usual form
 
 train: $(VENV)/ready-train ## train the embedded bundle from nothing on the tiles in DATA=folder; goes on where it was interrupted
 	@test -n "$(DATA)" || { echo "Say where the tiles are: make train DATA=folder (one with an index.csv)"; exit 1; }
-	@exec $(BIN)/mmmrs-demo train mini --data "$(DATA)"
+	@$(BIN)/mmmrs-demo dataset build --source "index=$(DATA)" --size 256 --upscale bicubic --weather 0.5 --out checkpoints/mmm-rs
+	@exec $(BIN)/mmmrs-demo train mini --data checkpoints/mmm-rs
 
 bench: $(VENV)/ready ## measure speed beside plain diffusers; a table, and benchmarks/speed.json
 	@$(BIN)/python -m benchmarks.speed

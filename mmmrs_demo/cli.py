@@ -476,7 +476,7 @@ Prints where it was saved. Ctrl-C stops within a step and leaves no file.""",
         _evaluate_arguments,
         "Measure models; what can be measured has its own --help.",
         """examples:
-  mmmrs-demo evaluate translation --data tiles --out report
-  mmmrs-demo evaluate translation --data tiles --out report --direction rgb2nir --tiles 12 --samples 2""",
+  mmmrs-demo evaluate translation --data mmm-rs --out report --direction rgb2nir --tiles 12 --samples 2
+  mmmrs-demo evaluate text --data mmm-rs --out report --images 100""",
     ),
 }

@@ -22,17 +22,23 @@ _TOLD = tuple(name for name in SCHEMA.names if name != "image")
 _PURPOSE = {"train": "for training", "test": "of a place that is kept from training"}
 
 
-class _Place(NamedTuple):
-    shard: Path
-    group: int
-    row: int
-
-
 MEMORY = 2**30
 """Bytes of decoded pictures that are kept: those of a small data set are decoded once."""
 
 TURNS = 8
 """Ways to lay a square on itself: four quarter turns, each of them mirrored or not."""
+
+
+def turned(picture: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """Return a square turned by quarters, and mirrored from the fifth of the `TURNS` on."""
+    quarters = np.rot90(picture, turn % 4)
+    return quarters[:, ::-1] if turn >= TURNS // 2 else quarters
+
+
+class _Place(NamedTuple):
+    shard: Path
+    group: int
+    row: int
 
 
 class Samples:
@@ -95,8 +101,7 @@ class Samples:
             number: of the row.
             turn: which of the eight `TURNS`, the same one for what shall stay on the same pixels.
         """
-        turned = np.rot90(self._decoded(number), turn % 4)
-        return np.ascontiguousarray(turned[:, ::-1] if turn >= TURNS // 2 else turned)
+        return np.ascontiguousarray(turned(self._decoded(number), turn))
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         shard, group, row = self._places[number]

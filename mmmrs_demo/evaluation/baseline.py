@@ -37,9 +37,9 @@ class Baseline:
         weights = np.linalg.lstsq(gram, moments)[0]
         return cls(moments[0] / gram[0, 0], weights)  # the first term is 1: it sums the targets and counts the pixels
 
-    def plain(self, target_shape: tuple[int, ...]) -> np.ndarray:
-        """Return a picture of that shape in the one colour."""
-        return np.broadcast_to(self.colour, (*target_shape[:2], len(self.colour))).reshape(target_shape)
+    def plain(self, source: np.ndarray) -> np.ndarray:
+        """Return the one colour as `predict` returns its guess."""
+        return self._picture(np.broadcast_to(self.colour, (*source.shape[:2], len(self.colour))))
 
     def predict(self, source: np.ndarray) -> np.ndarray:
         """Return the target that the quadratic function makes of an input.
@@ -51,7 +51,10 @@ class Baseline:
             Shape (height, width), or (height, width, bands) where targets have several; levels from 0 to 255.
         """
         levels = np.clip(_terms(source) @ self.weights, 0, 255)
-        return levels.reshape(source.shape[:2] if len(self.colour) == 1 else (*source.shape[:2], -1))
+        return self._picture(levels.reshape(*source.shape[:2], -1))
+
+    def _picture(self, levels: np.ndarray) -> np.ndarray:
+        return levels[..., 0] if len(self.colour) == 1 else levels
 
 
 def _pixels(picture: np.ndarray) -> np.ndarray:

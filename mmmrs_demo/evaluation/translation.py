@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -14,20 +14,21 @@ import numpy as np
 from PIL import Image
 
 from mmmrs_demo.catalog import Bundle
-from mmmrs_demo.dataset.tiles import Tile
+from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation import metrics
 from mmmrs_demo.evaluation.baseline import Baseline
-from mmmrs_demo.files import called, opened
 from mmmrs_demo.modality import Modality, Translation
 from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest, parse_request
 
 FITTED_TILES = 400
-"""The baselines are fitted on at most this many training tiles, as many from every source as there are."""
+"""Mean colour and regression are fitted on at most this many training tiles, as many from every source as there are."""
 
 SHEET_TILES = 6
 """Tiles whose pictures are kept to be looked at."""
 
+WHITE_SPREAD = 64
+"""Levels by which samples differ where a map of their spread is white."""
 
 _SETTINGS = ("steps", "guidance", "scheduler", "lora_scale", "controlnet_scale")
 
@@ -39,6 +40,10 @@ class Translator(Protocol):
         """Run a request; the picture has the size of its input."""
 
 
+Distance = Callable[[np.ndarray, np.ndarray], float]
+Guess = Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Example:
     """A held-out tile with what a guess at its target is measured against.
@@ -47,11 +52,13 @@ class Example:
         source: The input: uint8 of shape (side, side) or (side, side, 3).
         target: The real target: the same.
         others: Shape (other tiles, 1024): the outlines of the other held-out tiles' targets.
+        lpips: Returns the LPIPS distance of two pictures; None where there are no weights for it.
     """
 
     source: np.ndarray
     target: np.ndarray
     others: np.ndarray
+    lpips: Distance | None = None
 
 
 def _own(made: np.ndarray, example: Example) -> float:
@@ -71,6 +78,10 @@ def _recognised(made: np.ndarray, example: Example) -> float:
     return float(_own(made, example) > max(_with_others(made, example))) if len(example.others) else math.nan
 
 
+def _lpips(made: np.ndarray, example: Example) -> float:
+    return example.lpips(made, example.target) if example.lpips else math.nan
+
+
 class Figure(NamedTuple):
     """One figure of merit.
 
@@ -87,9 +98,13 @@ class Figure(NamedTuple):
     target: Modality | None = None
 
 
+LPIPS = "lpips"
+"""Name of the one figure that is measured only where its weights are given."""
+
 FIGURES: dict[str, Figure] = {
     "psnr_db": Figure("PSNR, dB", "high", lambda made, tile: metrics.psnr(made, tile.target)),
     "ssim": Figure("SSIM", "high", lambda made, tile: metrics.ssim(made, tile.target)),
+    LPIPS: Figure("LPIPS", "low", _lpips),
     "correlation": Figure("correlation of pixels", "high", lambda made, tile: metrics.correlation(made, tile.target)),
     "ndvi_error": Figure(
         "NDVI error", "low", lambda made, tile: metrics.ndvi_error(made, tile.target, tile.source), Modality.NIR
@@ -126,8 +141,11 @@ METHODS = {
     "mean_of_samples": "mean of samples",
     "mean_colour": "mean colour",
     "regression": "regression",
+    "unet": "U-Net",
 }
-"""What is measured side by side: twice the model, and the two baselines."""
+"""What is measured side by side: twice the model, and what it has to beat."""
+
+_SHOWN = ("sample", "mean_of_samples", "unet", "regression")
 
 
 @dataclass(frozen=True)
@@ -151,18 +169,71 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A piece of ground of a data set in both modalities of a direction.
+
+    Attributes:
+        samples: The split it is in.
+        translation: The direction.
+        source: Row of the input.
+        target: Row of the target.
+    """
+
+    samples: Samples = field(repr=False)
+    translation: Translation
+    source: int
+    target: int
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What the data set says of the input."""
+        return self.samples.rows[self.source]
+
+    def pictures(self, side: int, turn: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return input and target: uint8 of shape (side, side) or, of RGB, (side, side, 3).
+
+        Args:
+            side: Pixels; tiles of another size are resampled.
+            turn: As `Samples.picture` takes it.
+        """
+        return (
+            self._picture(self.source, self.translation.source, side, turn),
+            self._picture(self.target, self.translation.target, side, turn),
+        )
+
+    def _picture(self, number: int, modality: Modality, side: int, turn: int) -> np.ndarray:
+        tile = Image.fromarray(self.samples.picture(number, turn)).convert(modality.mode)
+        if tile.size == (side, side):
+            return np.asarray(tile)
+        return np.asarray(tile.resize((side, side), Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True)
 class Trial:
-    """A direction and the tiles to try it on.
+    """A direction and what to try it on.
 
     Attributes:
         translation: The direction.
         measured: Held-out tiles.
-        fitted: Training tiles, for the baselines.
+        training: All training tiles, for what the model has to beat.
     """
 
     translation: Translation
-    measured: tuple[Tile, ...]
-    fitted: tuple[Tile, ...]
+    measured: tuple[Pair, ...]
+    training: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Something that a model has to beat.
+
+    Attributes:
+        guess: Makes levels of the target's shape of an input.
+        told: What it was fitted with: tiles, and what else there is to say.
+    """
+
+    guess: Guess
+    told: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -170,8 +241,8 @@ class TileOutcome:
     """The figures of one tile.
 
     Attributes:
-        pair: Its name in the index.
-        source: Its data set.
+        pair: Its name in the data set.
+        source: Where the data set has it from.
         seeds: Of its samples.
         spread: Standard deviation over samples in levels, as a mean over pixels.
         figures: By method, then by figure.
@@ -193,79 +264,82 @@ class Outcome:
         figures: By method, then by figure: the mean over tiles, for ratios the median.
         spread: The mean over tiles.
         seconds: Time of one sample, without loading weights.
-        fitted: Number of training tiles that the baselines are fitted on.
+        rivals: What each one was fitted with, by method.
         settings: Those of the requests that all samples share.
         model: What the engine says of its weights.
         versions: Of the engine's libraries.
         tiles: One by one.
-        sheet: Of the first tiles: input, target, one sample, mean of samples and regression, each as uint8.
+        sheet: The pictures of the first tiles, uint8, by what they are called.
     """
 
     translation: str
     figures: dict[str, dict[str, float]]
     spread: float
     seconds: float
-    fitted: int
+    rivals: dict[str, Mapping[str, Any]]
     settings: dict[str, Any]
     model: dict[str, Any]
     versions: dict[str, str]
     tiles: tuple[TileOutcome, ...]
-    sheet: tuple[tuple[np.ndarray, ...], ...] = field(repr=False)
+    sheet: tuple[dict[str, np.ndarray], ...] = field(repr=False)
 
 
-def plan(tiles: Iterable[Tile], translation: Translation, count: int) -> Trial:
-    """Choose the tiles of a direction: up to `count` held-out ones, and training tiles for the baselines.
+def plan(train: Samples, test: Samples, translation: Translation, count: int) -> Trial:
+    """Choose the tiles of a direction: up to `count` held-out ones, and all training tiles.
 
     Raises:
         UserError: There are none of one kind.
     """
-    usable = [tile for tile in tiles if {translation.source, translation.target} <= {*tile.files}]
-    measured = spread_over_sources((tile for tile in usable if tile.held_out), count)
-    fitted = spread_over_sources((tile for tile in usable if not tile.held_out), FITTED_TILES)
-    for kind, found, use in (("held-out", measured, "measured"), ("training", fitted, "compared with a regression")):
-        if not found:
-            raise UserError(
-                f"No {kind} tile has both {translation.source.label} and {translation.target.label}, so "
-                f"{translation.title} cannot be {use}: choose other directions, or a folder with more tiles."
-            )
-    return Trial(translation, measured, fitted)
+    measured = _pairs(test, translation, "held-out", "measured")
+    training = _pairs(train, translation, "training", "compared with a regression")
+    return Trial(translation, spread_over_sources(measured, count), training)
 
 
-def spread_over_sources(tiles: Iterable[Tile], count: int) -> tuple[Tile, ...]:
-    """Return up to `count` tiles, as many from every source as it has; the choice depends on nothing but their names.
+def _pairs(samples: Samples, translation: Translation, kind: str, use: str) -> tuple[Pair, ...]:
+    try:
+        return tuple(Pair(samples, translation, *numbers) for numbers in samples.pairs(translation))
+    except UserError as error:
+        raise UserError(
+            f"No {kind} tile has both {translation.source.label} and {translation.target.label}, so "
+            f"{translation.title} cannot be {use}: choose other directions, or a data set with more tiles."
+        ) from error
 
-    The first tiles are of all sources in turn.
+
+def spread_over_sources(pairs: Iterable[Pair], count: int) -> tuple[Pair, ...]:
+    """Return up to `count` pairs, as many from every source as it has; the choice depends on nothing but their names.
+
+    No place comes twice while there is another one, so that nested cuts of a scene do not count as several. The first
+    pairs are of all sources in turn.
     """
-    by_chance = sorted(tiles, key=lambda tile: hashlib.sha256(tile.pair.encode()).digest())
-    met: Counter[str] = Counter()
+    by_chance = sorted(pairs, key=lambda pair: hashlib.sha256(pair.told["pair"].encode()).digest())
+    of_place: Counter[str] = Counter()
+    of_source: Counter[tuple[int, str]] = Counter()
     in_turn = []
-    for tile in by_chance:
-        in_turn.append((met[tile.source], tile.source, tile))
-        met[tile.source] += 1
-    return tuple(tile for *_, tile in sorted(in_turn, key=lambda entry: entry[:2])[:count])
+    for pair in by_chance:
+        place, source = pair.told["place"], pair.told["source"]
+        again = of_place[place]
+        in_turn.append((again, of_source[again, source], source, pair))
+        of_place[place] += 1
+        of_source[again, source] += 1
+    return tuple(pair for *_, pair in sorted(in_turn, key=lambda entry: entry[:3])[:count])
 
 
-def picture(tile: Tile, modality: Modality, side: int) -> np.ndarray:
-    """Return the centre square of a tile in one modality: uint8 of shape (side, side) or, of RGB, (side, side, 3).
-
-    Raises:
-        UserError: Its file cannot be read.
-    """
-    file = tile.files[modality]
-    with opened(file, called(file)) as stream:
-        try:
-            with Image.open(stream) as image:
-                whole = image.convert(modality.mode)
-        except OSError as error:
-            raise UserError(f"{called(file)} is no picture that can be read: take it out of index.csv.") from error
-    square = min(whole.size)
-    left, top = ((length - square) // 2 for length in whole.size)
-    box = (left, top, left + square, top + square)
-    return np.asarray(whole.resize((side, side), Image.Resampling.BICUBIC, box))
+def simple_rivals(trial: Trial, side: int) -> dict[str, Rival]:
+    """Fit the mean colour and the regression to training tiles of `side` × `side` pixels."""
+    fitted = spread_over_sources(trial.training, FITTED_TILES)
+    baseline = Baseline.fit(pair.pictures(side) for pair in fitted)
+    told = {"tiles": len(fitted)}
+    return {"mean_colour": Rival(baseline.plain, told), "regression": Rival(baseline.predict, told)}
 
 
 def measure(
-    engine: Translator, trial: Trial, bundle: Bundle, sampling: Sampling, on_tile: Callable[[str], None]
+    engine: Translator,
+    trial: Trial,
+    bundle: Bundle,
+    sampling: Sampling,
+    rivals: Mapping[str, Rival],
+    on_tile: Callable[[str], None],
+    lpips: Distance | None = None,
 ) -> Outcome:
     """Measure one direction at the bundle's native size.
 
@@ -274,42 +348,32 @@ def measure(
         trial: The tiles.
         bundle: The models to use.
         sampling: How often they are asked.
+        rivals: What is measured beside them, by method.
         on_tile: Told the name of each tile that is done.
+        lpips: Measures the LPIPS distance; None leaves that figure out.
 
     Raises:
-        UserError: From the engine, or a tile cannot be read.
+        UserError: From the engine.
     """
     translation, side = trial.translation, bundle.size
-    baseline = Baseline.fit(
-        (picture(tile, translation.source, side), picture(tile, translation.target, side)) for tile in trial.fitted
-    )
-    outlines = np.stack([metrics.outline(picture(tile, translation.target, side)) for tile in trial.measured])
+    outlines = np.stack([metrics.outline(pair.pictures(side)[1]) for pair in trial.measured])
     notes: list[dict[str, Any]] = []
     outcomes: list[TileOutcome] = []
-    sheet: list[tuple[np.ndarray, ...]] = []
-    for index, tile in enumerate(trial.measured):
-        example = Example(
-            picture(tile, translation.source, side),
-            picture(tile, translation.target, side),
-            np.delete(outlines, index, axis=0),
-        )
+    sheet: list[dict[str, np.ndarray]] = []
+    for index, pair in enumerate(trial.measured):
+        example = Example(*pair.pictures(side), np.delete(outlines, index, axis=0), lpips)
         seeds = sampling.seeds(index)
-        requests = [_request(tile, translation, bundle, sampling.guidance, seed) for seed in seeds]
+        requests = [_request(pair, bundle, sampling.guidance, seed) for seed in seeds]
         renderings = [engine.run(request, Image.fromarray(example.source)) for request in requests]
         notes += [made.model_dump() for made in renderings]
         samples = np.stack([np.asarray(made.image.convert(translation.target.mode)) for made in renderings])
-        guesses = {
-            "sample": samples[0],
-            "mean_of_samples": samples.mean(axis=0),
-            "mean_colour": baseline.plain(example.target.shape),
-            "regression": baseline.predict(example.source),
-        }
+        guesses = {"sample": samples[0], "mean_of_samples": samples.mean(axis=0)}
+        guesses |= {method: rival.guess(example.source) for method, rival in rivals.items()}
         figures = {method: _figures(guess, example, translation.target) for method, guess in guesses.items()}
-        outcomes.append(TileOutcome(tile.pair, tile.source, seeds, metrics.spread(samples), figures))
+        outcomes.append(TileOutcome(pair.told["pair"], pair.told["source"], seeds, metrics.spread(samples), figures))
         if index < SHEET_TILES:
-            shown = (guesses[method] for method in ("sample", "mean_of_samples", "regression"))
-            sheet.append((example.source, example.target, *(np.rint(guess).astype(np.uint8) for guess in shown)))
-        on_tile(f"{translation.title}, {tile.pair}")
+            sheet.append(_row(example, samples, guesses))
+        on_tile(f"{translation.title}, {pair.told['pair']}")
     return Outcome(
         translation=translation.key,
         figures={
@@ -318,7 +382,7 @@ def measure(
         },
         spread=statistics.fmean(tile.spread for tile in outcomes),
         seconds=statistics.fmean(note["seconds"] for note in notes),
-        fitted=len(trial.fitted),
+        rivals={method: rival.told for method, rival in rivals.items()},
         settings={name: notes[-1]["request"][name] for name in _SETTINGS},
         model=notes[-1]["model"],
         versions=notes[-1]["versions"],
@@ -327,17 +391,26 @@ def measure(
     )
 
 
-def _request(
-    tile: Tile, translation: Translation, bundle: Bundle, guidance: float | None, seed: int
-) -> TextRequest | TranslationRequest:
-    caption = f"a satellite image shows {tile.scenes[0]}"
-    form = {"kind": "translation", "translation": translation.key, "bundle": bundle.key}
-    prompt = {"caption": caption, "satellite": translation.satellite}
+def _request(pair: Pair, bundle: Bundle, guidance: float | None, seed: int) -> TextRequest | TranslationRequest:
+    form = {"kind": "translation", "translation": pair.translation.key, "bundle": bundle.key}
+    prompt = {"caption": pair.told["caption"], "satellite": pair.translation.satellite}
     return parse_request(form | {"prompt": prompt, "guidance": guidance, "seed": seed})
 
 
+def _row(example: Example, samples: np.ndarray, guesses: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the pictures of one tile as a sheet shows them."""
+    spread = np.atleast_3d(samples.std(axis=0, ddof=1)).mean(axis=2) * (metrics.PEAK / WHITE_SPREAD)
+    shown = {METHODS[method]: guesses[method] for method in _SHOWN if method in guesses}
+    levels = {"input": example.source, "real target": example.target, **shown, "spread of samples": spread}
+    return {name: np.rint(picture).clip(0, metrics.PEAK).astype(np.uint8) for name, picture in levels.items()}
+
+
 def _figures(made: np.ndarray, example: Example, target: Modality) -> dict[str, float]:
-    return {name: figure.measure(made, example) for name, figure in FIGURES.items() if figure.target in (None, target)}
+    return {
+        name: figure.measure(made, example)
+        for name, figure in FIGURES.items()
+        if figure.target in (None, target) and (name != LPIPS or example.lpips)
+    }
 
 
 def _middle(values: list[float], name: str) -> float:

@@ -14,11 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mmmrs_demo"
 
 FLOORS = (
-    {"errors", "settings", "modality"},
+    {"errors", "settings", "modality", "tiff"},
     {"prompt", "files"},
-    {"request"},
-    {"catalog", "provenance"},
-    {"engine", "raster"},
+    {"request", "bands", "worldfile"},
+    {"catalog", "provenance", "radiometry"},
+    {"engine", "georaster"},
+    {"raster", "geotiff"},
     {"scene"},
     {"ui", "dataset", "training", "evaluation"},
     {"cli"},
@@ -26,7 +27,12 @@ FLOORS = (
 )
 """Rooms, lowest first: each may use the floors below its own, and nothing else of the package but its version."""
 
-ALONE = {"training": {"cli"}, "evaluation": {"cli"}, "dataset": {"cli", "training", "evaluation"}, "ui": {"cli"}}
+ALONE = {
+    "training": {"cli", "evaluation"},
+    "evaluation": {"cli"},
+    "dataset": {"cli", "training", "evaluation"},
+    "ui": {"cli"},
+}
 """Who may use these rooms."""
 
 MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "safetensors", "controlnet_aux"}

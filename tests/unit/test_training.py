@@ -96,7 +96,7 @@ def test_a_gradient_that_overflows_changes_nothing_but_the_scale(tmp_path: Path)
 
 @pytest.mark.parametrize(("sheets", "at"), [(0, []), (1, [12]), (4, [3, 6, 9, 12])])
 def test_sheets_are_drawn_as_often_as_was_asked(sheets: int, at: list[int], tmp_path: Path) -> None:
-    line, drawn = torch.nn.Linear(1, 1), []
+    line, drawn = torch.nn.Linear(1, 1), list[int]()
     Stage("line", tmp_path, {"line": line}, Plan(12, 1, 1e-2)).train(
         lambda *_: line.weight.sum(), drawn.append, sheets=sheets
     )
@@ -141,9 +141,9 @@ def test_the_bundle_is_trained_from_nothing_and_runs(tmp_path: Path, monkeypatch
 
     weights, work = tmp_path / "weights", tmp_path / "work"
     mini.train(tmp_path / "set", work, weights / "mini", mini.Recipe(plan, plan, plan, plan, plan))
-    for name, rows in {"base": 1, "lora": 1, **dict.fromkeys(TRANSLATIONS, 3)}.items():
+    for name, count in {"base": 1, "lora": 1, **dict.fromkeys(TRANSLATIONS, 3)}.items():
         with Image.open(work / f"{name}-2.png") as sheet:
-            assert sheet.height == 64 * rows
+            assert sheet.height == 64 * count
 
     (weights / "catalog.toml").write_text(table("mini"), encoding="utf-8")
     assert all(file.stat().st_size < 10_000_000 for file in weights.rglob("*"))

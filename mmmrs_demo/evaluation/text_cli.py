@@ -1,0 +1,142 @@
+"""``mmmrs-demo evaluate text``: its options, and the way from them to a report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmmrs_demo.catalog import BASE, Bundle, Catalog
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.files import called
+
+if TYPE_CHECKING:
+    from mmmrs_demo.evaluation.text import Painter
+
+IMAGES = 500
+"""Pictures of the paper's benchmark."""
+
+_SECONDS = 10  # between two lines of progress
+
+DESCRIPTION = """Makes pictures from the prompts of held-out tiles, once with the bundle's LoRA and once without, and
+measures them against the real tiles: whether a classifier that learnt from real tiles sees what the prompt says, how
+far the sets of pictures lie apart, and whether pictures are copies of training tiles. Writes its part of report.md and
+report.json, and sheets of pictures. Pictures and classifier are kept: run the same command again to go on."""
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``evaluate text``."""
+    parser.add_argument("--data", type=Path, required=True, help="folder of a data set by `mmmrs-demo dataset build`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report, made where it is not there")
+    parser.add_argument(
+        "--bundle", metavar="KEY", help="models to measure, as `mmmrs-demo weights` names them (default: as elsewhere)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=IMAGES, metavar="N", help="pictures, as in the paper (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first picture (default: %(default)s)")
+    parser.add_argument(
+        "--inception",
+        type=Path,
+        metavar="FILE",
+        help="weights of Inception as safetensors, made as evaluation/inception.py tells (default: no FID, KID and IS)",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="FOLDER", help="keeps pictures and classifier (default: work in the report's)"
+    )
+
+
+def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_engine: Callable[[], Painter]) -> None:
+    """Measure text to image.
+
+    Args:
+        args: As `add_text_arguments` fills them.
+        catalog: Where the weights are.
+        bundle: The models to measure.
+        make_engine: Called when there are pictures to make.
+
+    Raises:
+        UserError: Something cannot be measured as it was asked for.
+    """
+    from mmmrs_demo.dataset.manifest import Manifest
+    from mmmrs_demo.dataset.samples import Samples
+    from mmmrs_demo.evaluation import adherence, report, report_text, text
+    from mmmrs_demo.evaluation.inception import Inception
+
+    for name, least in (("images", text.FEWEST), ("seed", 0)):
+        if (given := getattr(args, name)) < least:
+            raise UserError(f"--{name} should be at least {least}, not {given}.")
+    if hint := catalog.locate(bundle, BASE).hint:
+        raise UserError(hint)
+    manifest = Manifest(args.data)
+    trial = text.plan(Samples(manifest), Samples(manifest, "test"), args.images, args.seed, bundle.size)
+    report.read(args.out)  # one that cannot be added to is known before anything is made
+    inception = Inception(args.inception) if args.inception else None
+    work = args.work or args.out / "work"
+    for folder, option in ((args.out, "--out"), (work / "pictures", "--work")):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{called(folder)} cannot be made a folder: choose another with {option}.") from error
+
+    judge = adherence.train(trial.train.rows, trial.train.read, trial.classes, work, adherence.PLAN)
+    scales = text.scales(catalog, bundle)
+    wanted = {
+        name: text.places(trial.requests(bundle, scale), catalog, bundle, work / "pictures")
+        for name, scale in scales.items()
+    }
+    if lacking := text.missing({file: request for files in wanted.values() for file, request in files.items()}):
+        text.generate(make_engine(), lacking, _Clock(len(lacking), "pictures").tick)
+    made = {name: text.album(list(files), trial, text.TITLES[name]) for name, files in wanted.items()}
+    looks = text.looks(trial, made, inception=inception is not None)
+    first = next(iter(wanted.values()))
+    outcome = text.measure(trial, made, judge, inception, _Clock(looks, "looks").tick)
+    about = {
+        "command": _command(args, bundle),
+        "bundle": bundle.key,
+        "title": bundle.title,
+        "trained_on": bundle.summary,
+        "size": bundle.size,
+    }
+    report_text.write_sheets(args.out, outcome.sheets)
+    report.update(
+        args.out, "text", about, {"scales": scales, "made_with": text.made_with(next(iter(first))), **outcome.section}
+    )
+    print(args.out / "report.md")
+
+
+def _command(args: argparse.Namespace, bundle: Bundle) -> str:
+    """Return the command that measures the same again, whatever the defaults will be then."""
+    words = ["mmmrs-demo", "evaluate", "text", "--data", str(args.data), "--out", str(args.out), "--bundle", bundle.key]
+    for name in ("images", "seed", "inception", "work"):
+        if (value := getattr(args, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+class _Clock:
+    """Tells now and then how far a run has come and how long the rest will take.
+
+    Args:
+        total: How often it will tick.
+        what: What a tick is, in the plural.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total, self._what = total, what
+        self._done = 0
+        self._began = self._told = time.monotonic()
+
+    def tick(self, name: str) -> None:
+        """Say that one more is done, which has that name."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told >= _SECONDS or self._done == self._total:
+            self._told = now
+            left = (now - self._began) / self._done * (self._total - self._done) / 60
+            told = f"{self._done:,} of {self._total:,} {self._what}, {left:.1f} min left: {name}"
+            print(told, file=sys.stderr, flush=True)
