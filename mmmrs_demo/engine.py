@@ -6,6 +6,7 @@ and no picture files. Nothing here asks which bundle it is: sizes and channels c
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import math
@@ -13,20 +14,22 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mmmrs_demo import __version__
 from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
-from mmmrs_demo.errors import Stopped, UserError
+from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.modality import TRANSLATIONS, Modality
-from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
+from mmmrs_demo.request import SCHEDULERS, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ _PREVIEW = 256  # longer side of a preview in pixels
 _PATIENCE = 0.05  # seconds between two looks at `stop` while another request runs
 _ADAPTER = "mmmrs"
 _LIBRARIES = ("diffusers", "peft", "torch", "transformers")
+
+
+SCENE_SCHEDULERS = ("euler-a", "euler", "ddim")
+"""Schedulers whose steps remember nothing, so that a scene can take each in parts; the first is the default."""
 
 
 @dataclass
@@ -150,7 +157,7 @@ class Engine:
             request = request.model_copy(update={"source_sha256": _digest(image)})
         with self._turn(stop):
             loaded = self._load(bundle)
-            _heed(stop)
+            heed(stop)
             return self._run(loaded, request, image, on_step, stop)
 
     def _run(
@@ -176,7 +183,7 @@ class Engine:
             if on_step:
                 preview = _preview(predicted[-1], loaded.to_rgb, size, modality)
                 on_step(Step(index + 1, request.steps, preview, time.perf_counter() - began))
-            _heed(stop)
+            heed(stop)
             return {}
 
         try:
@@ -209,15 +216,45 @@ class Engine:
             model={
                 "bundle": loaded.bundle.key,
                 "title": loaded.bundle.title,
-                "base": loaded.names[BASE],
-                "lora": loaded.names[LORA] if request.lora_scale else None,
-                "controlnet": loaded.names[request.translation] if request.kind == "translation" else None,
+                **_names(loaded, request),
                 "device": str(pipeline.device),
                 "dtype": str(pipeline.dtype).removeprefix("torch."),
             },
             versions={"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+    def windows(
+        self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None
+    ) -> tuple[TextRequest | TranslationRequest, WindowModel]:
+        """Return a request with nothing left out, and what looks through the windows of a scene for it.
+
+        Raises:
+            Stopped: `stop` was set.
+            UserError: A part of the bundle is missing, or the scheduler cannot take a step of a part of a scene.
+        """
+        bundle = self.bundle(request.bundle)
+        scheduler = request.scheduler or SCENE_SCHEDULERS[0]
+        if scheduler not in SCENE_SCHEDULERS:
+            raise UserError(
+                f"{SCHEDULERS[scheduler]} cannot be used for a picture larger than {bundle.size} px: choose "
+                f"{' or '.join(SCHEDULERS[key] for key in SCENE_SCHEDULERS)}."
+            )
+        request = bundle.complete(request.model_copy(update={"scheduler": scheduler}))
+        with self._turn(stop):
+            loaded = self._load(bundle)
+            translation = request.translation if isinstance(request, TranslationRequest) else None
+            controlnet = self._controlnet(loaded, translation) if translation else None
+        return request, WindowModel(loaded, controlnet, request, lambda: self._held(loaded, request, stop))
+
+    @contextmanager
+    def _held(
+        self, loaded: _Loaded, request: TextRequest | TranslationRequest, stop: threading.Event | None
+    ) -> Iterator[None]:
+        """Take a turn with the adapter as a request wants it, whatever other requests wanted before."""
+        with self._turn(stop):
+            self._set_lora(loaded, request.lora_scale or 0.0)
+            yield
 
     def _prepare(
         self, loaded: _Loaded, request: Any, image: Image.Image | None
@@ -333,9 +370,9 @@ class Engine:
     def _turn(self, stop: threading.Event | None) -> Iterator[None]:
         """Hold the lock; while another request has it, look at `stop` and raise Stopped once it is set."""
         while not self._lock.acquire(timeout=_PATIENCE):
-            _heed(stop)
+            heed(stop)
         try:
-            _heed(stop)
+            heed(stop)
             yield
         finally:
             self._lock.release()
@@ -353,6 +390,119 @@ class Engine:
             copy = location.source.path if location.source and location.kind == "hub" else None
             way_out = f" Without a network, put a copy at {self.catalog.weights.name}/{copy}." if copy else ""
             raise UserError(f"{what}: {reason}.{way_out}") from error
+
+
+class WindowModel:
+    """A bundle that looks through windows of its native size for `scene.render`; each call takes its own turn.
+
+    Attributes:
+        side: Of a window in pixels.
+        factor: Pixels of the scene along one side of a pixel of the latents.
+        channels: Of the latents.
+        steps: Denoising steps.
+        names: Name and hash of each set of weights that is used.
+    """
+
+    def __init__(
+        self, loaded: _Loaded, controlnet: Any, request: Any, turn: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """Read the prompt and prepare the steps.
+
+        Args:
+            loaded: The bundle.
+            controlnet: Of the translation, None for words alone.
+            request: A complete one.
+            turn: Within what it returns, the bundle's modules are this request's.
+        """
+        import diffusers
+        import torch
+
+        self._loaded, self._controlnet, self._request, self._turn = loaded, controlnet, request, turn
+        self.side, self.steps = loaded.bundle.size, request.steps
+        pipeline = loaded.pipeline
+        self.factor, self.channels = pipeline.vae_scale_factor, pipeline.unet.config.in_channels
+        self._guided = request.guidance > 1
+        with turn(), torch.inference_mode():
+            told, against = pipeline.encode_prompt(
+                request.prompt.text, pipeline.device, 1, self._guided, request.negative_prompt
+            )
+            self._words = torch.cat([against, told]) if self._guided else told
+            self.names = _names(loaded, request)
+        name, options = _SCHEDULERS[request.scheduler]
+        self._scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
+        self._scheduler.set_timesteps(request.steps)
+
+    def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what standard normal noise is at the first step."""
+        return noise * np.float32(self._scheduler.init_noise_sigma)
+
+    def predict(
+        self, latents: NDArray[np.float32], step: int, pictures: NDArray[np.uint8] | None
+    ) -> NDArray[np.float32]:
+        """Return what the network says of windows of noisy latents, guidance included.
+
+        Args:
+            latents: Shape (windows, channels, side / factor, side / factor).
+            step: From 0.
+            pictures: The same windows of the input, uint8 of shape (windows, side, side, 3); None for words alone.
+        """
+        import torch
+
+        pipeline, request = self._loaded.pipeline, self._request
+        scheduler, timestep = copy.copy(self._scheduler), self._scheduler.timesteps[step]
+        with self._turn(), torch.inference_mode():
+            noisy = scheduler.scale_model_input(torch.from_numpy(latents), timestep)
+            twice = 2 if self._guided else 1
+            noisy = noisy.to(pipeline.device, pipeline.dtype).repeat(twice, 1, 1, 1)
+            words = self._words.repeat_interleave(len(latents), 0)
+            more = {}
+            if self._controlnet is not None and pictures is not None:
+                shown = torch.from_numpy(pictures).to(pipeline.device).permute(0, 3, 1, 2).to(pipeline.dtype) / 255
+                down, mid = self._controlnet(
+                    noisy,
+                    timestep,
+                    words,
+                    controlnet_cond=shown.repeat(twice, 1, 1, 1),
+                    conditioning_scale=request.controlnet_scale,
+                    return_dict=False,
+                )
+                more = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+            said = pipeline.unet(noisy, timestep, words, **more).sample.float().cpu()
+        if self._guided:
+            against, told = said.chunk(2)
+            said = against + request.guidance * (told - against)
+        return said.numpy()
+
+    def advance(
+        self, latents: NDArray[np.float32], said: NDArray[np.float32], step: int, seed: int
+    ) -> NDArray[np.float32]:
+        """Return latents of shape (channels, height, width) one step further; `seed` decides on any noise added."""
+        import torch
+
+        scheduler, timestep = copy.copy(self._scheduler), self._scheduler.timesteps[step]
+        generator = torch.Generator().manual_seed(seed)
+        noisy, predicted = (torch.from_numpy(np.array(array))[None] for array in (latents, said))
+        scheduler.scale_model_input(noisy, timestep)  # it wants to have been asked
+        return scheduler.step(predicted, timestep, noisy, generator=generator, return_dict=False)[0][0].numpy()
+
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return pictures, float32 in 0..1 of shape (windows, side, side, 3)."""
+        import torch
+
+        vae = self._loaded.pipeline.vae
+        with self._turn(), torch.inference_mode():
+            scaled = torch.from_numpy(latents).to(vae.device, vae.dtype) / vae.config.scaling_factor
+            decoded = vae.decode(scaled).sample.float().cpu()
+        return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+
+def _names(loaded: _Loaded, request: Any) -> dict[str, Any]:
+    """Return name and hash of each set of weights that a request uses."""
+    return {
+        "base": loaded.names[BASE],
+        "lora": loaded.names[LORA] if request.lora_scale else None,
+        "controlnet": loaded.names[request.translation] if request.kind == "translation" else None,
+    }
 
 
 def load_base(location: Location, device: str, *, half: bool | None = None) -> Any:
@@ -409,11 +559,6 @@ def _check_lora(pipeline: Any, state: dict[str, Any]) -> None:
     here = sum(isinstance(layer, BaseTunerLayer) for model in models for layer in model.modules())
     if here != len(told):
         raise ValueError(f"of its {len(told)} layers {here} fit this model")
-
-
-def _heed(stop: threading.Event | None) -> None:
-    if stop and stop.is_set():
-        raise Stopped
 
 
 def _digest(image: Image.Image) -> str:

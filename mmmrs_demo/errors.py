@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -17,6 +19,12 @@ class UserError(ValueError):
 
 class Stopped(Exception):  # noqa: N818 - pressing Stop is an outcome, not an error
     """The person pressed Stop; there is no picture, and nothing went wrong."""
+
+
+def heed(stop: Event | None) -> None:
+    """Raise Stopped where `stop` was set."""
+    if stop and stop.is_set():
+        raise Stopped
 
 
 def explain(error: ValidationError) -> str:

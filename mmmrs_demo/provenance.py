@@ -1,4 +1,4 @@
-"""Request to text inside a PNG and back, and the mark "synthetic"; decodes no pixels, knows no page and no model."""
+"""Request to text inside a PNG or TIFF and back, and the mark "synthetic"; knows no pixels, page or model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import unicodedata
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -16,17 +17,18 @@ from typing import Any, BinaryIO, Literal
 from PIL.PngImagePlugin import PngInfo
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from mmmrs_demo import __version__
+from mmmrs_demo import __version__, tiff
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.files import called, opened
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.request import SCHEDULERS, Rendering, Request, TextRequest, TranslationRequest
 
 KEYWORD = "mmmrs"
-"""Keyword of the text chunk that holds the JSON form of a `Provenance`; the other chunks are for other programs."""
+"""Name of the text chunk or TIFF tag that holds the JSON form of a `Provenance`; the others are for other programs."""
 SOFTWARE = f"MMM-RS Demo {__version__}"
 
-_MAX_BYTES = 2**20  # of that chunk, packed and unpacked; most have about 1 KiB
+_MAX_BYTES = 2**20  # of that text, packed and unpacked; most have about 1 KiB
+_MAX_TAGS = 2**22  # bytes of all tags of a TIFF together
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MARK = KEYWORD.encode() + b"\0"
 _SAMPLERS = SCHEDULERS | {"euler-a": "Euler a"}  # as other programs call them
@@ -65,13 +67,32 @@ def embed(rendering: Rendering) -> dict[str, str]:
         the request in the form that AUTOMATIC1111's web UI began and other programs read; ``Software`` and
         ``Description`` (PNG specification, 11.3.3.2).
     """
-    truth = rendering.model_dump(mode="json", include=set(Provenance.model_fields))
     return {
         "Software": SOFTWARE,
-        "Description": f"Synthetic {rendering.modality.label} image: made by a model, not observed by a satellite.",
+        "Description": _description(rendering),
         "parameters": _parameters(rendering),
-        KEYWORD: json.dumps(truth),
+        KEYWORD: _json(rendering),
     }
+
+
+def tiff_tags(truth: Rendering | Provenance) -> dict[str, str]:
+    """Return the tags of a picture's TIFF by name: `KEYWORD`, as in a PNG, and what other programs look for."""
+    made = truth.created if isinstance(truth, Provenance) else datetime.fromisoformat(truth.created)
+    return {
+        "TIFFTAG_SOFTWARE": SOFTWARE,
+        "TIFFTAG_IMAGEDESCRIPTION": _description(truth),
+        "TIFFTAG_DATETIME": made.astimezone(UTC).strftime("%Y:%m:%d %H:%M:%S"),
+        "synthetic": "true",
+        KEYWORD: _json(truth),
+    }
+
+
+def _description(truth: Rendering | Provenance) -> str:
+    return f"Synthetic {truth.modality.label} image: made by a model, not observed by a satellite."
+
+
+def _json(truth: Rendering | Provenance) -> str:
+    return json.dumps(truth.model_dump(mode="json", include=set(Provenance.model_fields)))
 
 
 def save_png(rendering: Rendering, file: str | Path | BinaryIO) -> None:
@@ -83,7 +104,7 @@ def save_png(rendering: Rendering, file: str | Path | BinaryIO) -> None:
 
 
 def read(file: str | Path | bytes, name: str | None = None) -> Provenance:
-    """Read what a PNG says of itself.
+    """Read what a PNG or TIFF says of itself.
 
     Nothing but its text is looked at, so the size of the picture does not matter, nor whether it is complete.
 
@@ -92,7 +113,7 @@ def read(file: str | Path | bytes, name: str | None = None) -> Provenance:
         name: What to call the file in an error; by default the path's last part, or "The picture".
 
     Raises:
-        UserError: It is no PNG, or says nothing, or what it says cannot be used.
+        UserError: It is neither, or says nothing, or what it says cannot be used.
     """
     who = called(file, name)
     with BytesIO(file) if isinstance(file, bytes) else opened(Path(file), who) as stream:
@@ -105,8 +126,8 @@ def read(file: str | Path | bytes, name: str | None = None) -> Provenance:
         raise UserError(f"The request that {who} carries cannot be used: {explain(error)}") from error
 
 
-def file_name(request: TextRequest | TranslationRequest) -> str:
-    """Return a name for the PNG of a request: what it shows and its seed, safe on every system and at most 255 bytes.
+def file_name(request: TextRequest | TranslationRequest, suffix: str = ".png") -> str:
+    """Return a name for the file of a request: what it shows and its seed, safe on every system and at most 255 bytes.
 
     The paper's example becomes ``mmmrs_a-park-in-the-city_high_snow_google-earth_seed-7.png``.
     """
@@ -115,7 +136,7 @@ def file_name(request: TextRequest | TranslationRequest) -> str:
     translation = request.translation if isinstance(request, TranslationRequest) else None
     seed = None if request.seed is None else f"seed {request.seed}"
     parts = ("mmmrs", translation, _slug(caption), prompt.gsd, prompt.weather, prompt.satellite, seed)
-    return "_".join(_slug(part) for part in parts if part) + ".png"
+    return "_".join(_slug(part) for part in parts if part) + suffix
 
 
 def _slug(text: str) -> str:
@@ -152,9 +173,30 @@ def _quoted(value: object) -> str:
 
 
 def _own_text(stream: BinaryIO, who: str) -> str | None:
-    """Return the text of the chunk called `KEYWORD`, wherever in the PNG it stands; None where there is none."""
-    if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-        raise UserError(f"{who} is not a PNG: only a PNG that was saved here carries its request.")
+    """Return the text called `KEYWORD`, wherever in the file it stands; None where there is none."""
+    start = stream.read(len(_SIGNATURE))
+    stream.seek(0)
+    if re.match(tiff.SIGNATURE, start):
+        return _tag(stream, who)
+    if start == _SIGNATURE:
+        return _chunk(stream, who)
+    raise UserError(f"{who} is not a PNG or TIFF: only one that was saved here carries its request.")
+
+
+def _tag(stream: BinaryIO, who: str) -> str | None:
+    try:
+        text = tiff.item(stream, KEYWORD, _MAX_TAGS)
+    except OverflowError as error:
+        raise UserError(_too_large(who)) from error
+    except ValueError as error:
+        raise UserError(f"{who} is damaged or cut short: use the original file.") from error
+    if text is not None and len(text) > _MAX_BYTES:
+        raise UserError(_too_large(who))
+    return text
+
+
+def _chunk(stream: BinaryIO, who: str) -> str | None:
+    stream.seek(len(_SIGNATURE))
     while len(head := stream.read(8)) == 8:  # four bytes of length, four of type
         length, kind = struct.unpack(">I4s", head)
         start = stream.read(min(length, len(_MARK)))

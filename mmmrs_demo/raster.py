@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called, opened
+from mmmrs_demo.georaster import is_raster, open_raster
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.settings import Settings
 
@@ -46,16 +48,6 @@ class _Foreign(NamedTuple):
 
 
 _FOREIGN = (
-    _Foreign(
-        rb"II[*+]\0|MM\0[*+]",
-        "a TIFF, which cannot be read yet",
-        "export it as an 8-bit PNG and choose that, for example with `gdal_translate -of PNG -ot Byte -scale`",
-    ),
-    _Foreign(
-        rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-        "a JPEG 2000",
-        "export it as an 8-bit PNG and choose that, for example with `gdal_translate -of PNG -ot Byte -scale`",
-    ),
     _Foreign(rb"(?s).{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC picture"),
     _Foreign(rb"(?s).{4}ftypavi[fs]", "an AVIF picture"),
     _Foreign(rb"(?s).{4}ftyp", "a video", "save one frame as a PNG and choose that"),
@@ -92,11 +84,13 @@ def read_tile(
     modality: Modality,
     settings: Settings,
     name: str | None = None,
+    bands: Collection[int] | None = None,
 ) -> Image.Image:
     """Read a picture file as a tile of one modality.
 
-    PNG, JPEG, WebP, BMP and GIF are read. The size is checked in the header, before anything is decoded. What becomes
-    of the rest of a file:
+    PNG, JPEG, WebP, BMP and GIF are read, and GeoTIFF and JPEG 2000 of the same sizes through `georaster`, with the
+    bands and the display range that it chooses. The size is checked in the header, before anything is decoded. What
+    becomes of the rest of a picture file:
 
     - An animation is refused, for nobody can know which frame was meant.
     - What is transparent becomes black, as pixels outside a scene are; partly transparent pixels are darkened.
@@ -114,6 +108,7 @@ def read_tile(
         modality: What the picture shows.
         settings: Limits: `max_bytes`, `max_side` and `max_pixels`.
         name: What to call the file in an error; by default the path's last part, or "the picture".
+        bands: Numbers of the bands of a GeoTIFF or JPEG 2000 to read, where a person chose.
 
     Returns:
         The picture in the modality's mode, RGB or L; sides from `MIN_SIDE` to `max_side` pixels, without metadata.
@@ -131,6 +126,14 @@ def read_tile(
         raise UserError(f"{who} is empty (0 bytes): choose another file, or save it again.")
     if len(data) > settings.max_bytes:
         raise UserError(f"{who} is larger than {settings.max_bytes / 1e6:,.0f} MB: save it smaller, or cut out a tile.")
+    if is_raster(data):
+        with open_raster(data, settings, name or (None if isinstance(file, bytes) else Path(file).name)) as raster:
+            _check_size(raster.size, who, settings)
+            choice = raster.choose(modality, bands)
+            tile, _ = raster.tile(choice, raster.stretch(choice))
+            return tile
+    if bands is not None:
+        raise UserError(f"{who} is no GeoTIFF or JPEG 2000, whose bands could be chosen: leave the bands out.")
     picture = _decode(data, who, settings)
     return picture.convert("RGB") if modality.mode == "RGB" else _one_band(picture, modality, who)
 
@@ -167,7 +170,7 @@ def _kind(data: bytes, who: str) -> str:
     for foreign in _FOREIGN:
         if re.match(foreign.start, data):
             raise UserError(f"{who} is {foreign.name}: {foreign.remedy}.")
-    raise UserError(f"{who} is not a picture that can be read here: choose a PNG, JPEG, WebP, BMP or GIF.")
+    raise UserError(f"{who} is not a picture that can be read here: choose a PNG, JPEG, WebP, BMP, GIF or GeoTIFF.")
 
 
 def _limits(settings: Settings) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import time
+import warnings
 import zlib
 from datetime import UTC, datetime
 from io import BytesIO
@@ -18,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from rasterio.io import MemoryFile
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
-from mmmrs_demo.provenance import KEYWORD, embed, file_name, read, save_png
+from mmmrs_demo.provenance import KEYWORD, embed, file_name, read, save_png, tiff_tags
 from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest
 
 TEXT = TextRequest(
@@ -220,7 +222,7 @@ def test_none_there(tmp_path: Path) -> None:
     assert "“park.png” carries no request" in refusal(carrying())
     assert "carries no request" in refusal(carrying(chunk(b"tEXt", b"parameters\0a park")))
     for data in (b"", b"\xff\xd8\xff\xe0", b"words"):
-        assert "“park.png” is not a PNG" in refusal(data)
+        assert "“park.png” is not a PNG or TIFF" in refusal(data)
     assert "no file “gone.png”" in refusal(tmp_path / "gone.png", name=None)
 
 
@@ -301,6 +303,59 @@ def test_chunks_that_lie_about_their_length() -> None:
     assert "over the limit" in refusal(carrying(huge + KEYWORD.encode() + b"\0"))
 
 
+def tiff(tags: dict[str, str], **options: Any) -> bytes:
+    with warnings.catch_warnings(action="ignore"), MemoryFile() as file:
+        with file.open(driver="GTiff", width=40, height=40, count=1, dtype="uint8", **options) as dataset:
+            dataset.update_tags(**tags)
+            dataset.update_tags(1, mmmrs="of a band")
+        return bytes(file.read())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"BIGTIFF": "YES", "ENDIANNESS": "BIG"}]
+)
+@pytest.mark.parametrize("request_", [TEXT, TRANSLATION], ids=["text", "translation"])
+def test_a_tiff_gives_back_its_request(request_: TextRequest | TranslationRequest, options: dict[str, str]) -> None:
+    picture = rendering(request_)
+    tags = tiff_tags(picture)
+    assert tags[KEYWORD] == embed(picture)[KEYWORD]
+    found = read(tiff(tags, **options))
+    assert (found.request, found.modality, found.synthetic) == (request_, picture.modality, True)
+    assert read(tiff(tiff_tags(found), **options)) == found
+
+
+def test_tags_say_what_they_should_in_every_reader() -> None:
+    tags = tiff_tags(rendering())
+    assert tags["TIFFTAG_SOFTWARE"].startswith("MMM-RS Demo ")
+    assert tags["TIFFTAG_IMAGEDESCRIPTION"].startswith("Synthetic RGB image")
+    assert (tags["TIFFTAG_DATETIME"], tags["synthetic"]) == ("2026:11:21 04:05:06", "true")
+
+
+def test_tiffs_that_say_nothing_or_too_much() -> None:
+    assert "carries no request" in refusal(tiff({}))
+    assert "carries no request" in refusal(tiff({"other": "<Item name='mmmrs'>{}</Item>"}))
+    assert "cannot be used" in refusal(tiff({KEYWORD: "{}"}))
+    assert "over the limit" in refusal(tiff({KEYWORD: "x" * 2_000_000}))
+    assert "over the limit" in refusal(tiff({"other": "x" * 5_000_000, KEYWORD: "{}"}))
+
+
+def test_broken_tiffs_give_a_sentence_or_a_request() -> None:
+    data = tiff(tiff_tags(rendering()))
+    dice = np.random.default_rng(7)
+    broken = [data[:length] for length in range(4, len(data), 97)]
+    for _ in range(300):
+        flipped = bytearray(data)
+        for _ in range(dice.integers(1, 7)):
+            flipped[dice.integers(4, min(600, len(flipped)))] = dice.integers(256)
+        broken.append(bytes(flipped))
+    for file in broken:
+        try:
+            assert read(file).synthetic
+        except UserError as error:
+            assert "picture" in str(error)  # noqa: PT017 - either outcome is right
+    assert "damaged or cut short" in refusal(data[:6])
+
+
 @pytest.mark.parametrize(
     ("request_", "name"),
     [
@@ -312,6 +367,7 @@ def test_chunks_that_lie_about_their_length() -> None:
 )
 def test_file_names(request_: TextRequest | TranslationRequest, name: str) -> None:
     assert file_name(request_) == name
+    assert file_name(request_, ".tif") == name.replace(".png", ".tif")
 
 
 @given(st.text(max_size=300) | st.sampled_from(["公" * 300, "a" * 300, "𠀀" * 300]))

@@ -17,6 +17,7 @@ from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.raster import MAX_ASPECT, MIN_SIDE, read_tile
 from mmmrs_demo.settings import Settings
+from tests.rasters import REAL, needs_real, pattern, write
 
 SETTINGS = Settings(_env_file=None)
 RGB, SAR, NIR = Modality.RGB, Modality.SAR, Modality.NIR
@@ -107,9 +108,6 @@ def test_names_in_sentences_are_short_and_printable() -> None:
     [
         (b"just words", "not a picture"),
         (b"\0" * 4096, "not a picture"),
-        (b"II*\0" + bytes(64), "TIFF"),
-        (b"MM\0+" + bytes(64), "TIFF"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
@@ -129,8 +127,58 @@ def test_other_files_are_called_by_their_name(data: bytes, says: str) -> None:
     assert "PNG" in sentence
 
 
-def test_real_tiff_is_refused_with_a_way_out() -> None:
-    assert "gdal_translate" in refusal(encoded(scene(), "TIFF"))
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"compression": "jpeg", "quality": 95}])
+def test_tiffs_of_eight_bits_keep_their_pixels(options: dict[str, Any]) -> None:
+    tile = read_tile(encoded(scene(), "TIFF", **options), RGB, SETTINGS)
+    assert (tile.mode, tile.size, tile.info) == ("RGB", (64, 48), {})
+    assert difference(tile, scene()) <= (4 if "quality" in options else 0)
+    grey = scene().convert("L")
+    assert difference(read_tile(encoded(grey, "TIFF"), NIR, SETTINGS), grey) == 0
+
+
+@pytest.mark.parametrize("start", [b"II*\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n"])
+def test_broken_rasters_are_called_damaged(start: bytes) -> None:
+    assert "“tile.bin” is damaged or cut short" in refusal(start + bytes(64))
+
+
+def test_rasters_keep_to_the_limits_of_pictures(tmp_path: Path) -> None:
+    assert f"at least {MIN_SIDE} px" in refusal(encoded(scene(20, 20), "TIFF"))
+    assert "at most 4 times" in refusal(encoded(scene(300, 40), "TIFF"))
+    data = encoded(scene(), "TIFF")
+    for limits in ({"max_side": 63}, {"max_pixels": 64 * 48 - 1}, {"max_bytes": len(data) - 1}):
+        with pytest.raises(UserError):
+            read_tile(data, RGB, SETTINGS.model_copy(update=limits))
+    file = tmp_path / "town.tif"
+    file.write_bytes(b"II*\0" + bytes(64))
+    assert refusal(file, name=None).startswith("“town.tif” is damaged")
+
+
+def test_bands_of_a_raster_can_be_chosen(tmp_path: Path) -> None:
+    samples = pattern(5, low=100, high=3000).astype(np.uint16)
+    file = write(tmp_path / "scene.tif", samples)
+    assert "nothing says which are red" in refusal(file, name=None)
+    tile = read_tile(file, RGB, SETTINGS, bands=[5, 3, 1])
+    for band, shown in zip((5, 3, 1), tile.split(), strict=True):
+        assert np.corrcoef(np.asarray(shown).ravel(), samples[band - 1].ravel())[0, 1] > 0.99
+    assert read_tile(file, NIR, SETTINGS, bands=[2]).mode == "L"
+    with pytest.raises(UserError, match="has no band 6"):
+        read_tile(file, NIR, SETTINGS, bands=[6])
+    with pytest.raises(UserError, match="The picture is no GeoTIFF"):
+        read_tile(encoded(scene()), RGB, SETTINGS, bands=[1, 2, 3])
+
+
+@needs_real
+def test_real_rasters_become_tiles() -> None:
+    for name, modalities in (
+        ("naip_chico_4band_0.6m_uint8_utm", (RGB, NIR)),
+        ("sentinel2_l2a_12band_10m_int16_utm", (RGB, NIR)),
+        ("sentinel1_rtc_vvvh_10m_float64_utm", (SAR,)),
+        ("spacenet6_sar_quadpol_4.5m_float32_utm_nodata", (SAR,)),
+    ):
+        for modality in modalities:
+            tile = read_tile(REAL / f"{name}.tif", modality, SETTINGS)
+            assert tile.mode == modality.mode
+            assert np.asarray(tile).std() > 10
 
 
 def test_only_the_plugin_that_the_signature_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,314 @@
+"""Pictures larger than the models' native size, in constant memory: one field of noise, denoised through windows.
+
+The scene is denoised as one picture: in every step the network looks through overlapping windows, what it says is
+blended, and the step is taken with the blend (MultiDiffusion, Bar-Tal et al. 2023). So neighbouring windows never
+disagree. The field lies on the disk, and a row of windows is in memory at a time. Knows no files of pictures and no
+page: what is read and written comes in rows of arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmrs_demo.errors import heed
+from mmmrs_demo.files import whole
+
+OVERLAP = 1 / 4
+"""Share of a window's side that it has in common with the next one."""
+
+BATCH = 8
+"""Windows that the network looks through at once."""
+
+
+class Windows(Protocol):
+    """A model as a scene needs it; `engine.WindowModel` is one.
+
+    Attributes:
+        side: of a window in pixels.
+        factor: pixels of the scene along one side of a pixel of the latents.
+        channels: of the latents.
+        steps: how many denoising steps there are.
+    """
+
+    side: int
+    factor: int
+    channels: int
+    steps: int
+
+    def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what standard normal noise is at the first step."""
+
+    def predict(
+        self, latents: NDArray[np.float32], step: int, pictures: NDArray[np.uint8] | None
+    ) -> NDArray[np.float32]:
+        """Return what the network says of windows of noisy latents.
+
+        Args:
+            latents: shape (windows, channels, side / factor, side / factor).
+            step: from 0.
+            pictures: the same windows of the input, uint8 of shape (windows, side, side, 3); None for words alone.
+        """
+
+    def advance(
+        self, latents: NDArray[np.float32], said: NDArray[np.float32], step: int, seed: int
+    ) -> NDArray[np.float32]:
+        """Return latents of shape (channels, height, width) one step further; `seed` decides on any noise added."""
+
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return pictures, float32 in 0..1 of shape (windows, side, side, 3)."""
+
+
+class Source(Protocol):
+    """The input of a translation."""
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a window as uint8 of shape (height, width, 3), and which of its pixels are valid."""
+
+
+class Progress(NamedTuple):
+    """How far a scene has come.
+
+    Attributes:
+        done: windows looked through, over all steps.
+        total: windows in all.
+        seconds_left: estimate; None before the first batch of this run.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where the windows of a scene lie, in pixels of its latents.
+
+    Attributes:
+        height: of the scene's latents, at least one window's.
+        width: the same.
+        side: of a window.
+    """
+
+    height: int
+    width: int
+    side: int
+
+    @classmethod
+    def of(cls, width: int, height: int, model: Windows) -> Field:
+        """Return the field of a scene of that many pixels."""
+        side = model.side // model.factor
+        return cls(max(side, -(-height // model.factor)), max(side, -(-width // model.factor)), side)
+
+    @property
+    def tops(self) -> list[int]:
+        """First rows of the rows of windows."""
+        return self._starts(self.height)
+
+    @property
+    def lefts(self) -> list[int]:
+        """First columns of the windows of a row."""
+        return self._starts(self.width)
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """Yield for each row of windows the rows (from, to) that no later one touches."""
+        tops = self.tops
+        yield from zip(tops, [*tops[1:], self.height], strict=True)
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return how much each pixel of a window counts, shape (side, side): less towards its borders."""
+        overlap = max(1, round(self.side * OVERLAP))
+        ramp = np.minimum(1, (np.arange(self.side) + 0.5) / overlap)
+        line = np.minimum(ramp, ramp[::-1]).astype(np.float32)
+        return np.outer(line, line)
+
+    def _starts(self, length: int) -> list[int]:
+        """Return evenly spread starts of windows that have at least the overlap in common."""
+        stride = self.side - max(1, round(self.side * OVERLAP))
+        count = 1 + -(-(length - self.side) // stride)
+        return [round(i * (length - self.side) / max(1, count - 1)) for i in range(count)]
+
+
+def render(
+    model: Windows,
+    source: Source | None,
+    size: tuple[int, int],
+    seed: int,
+    work: Path,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Yield the rows of a scene from its top to its bottom, finished.
+
+    What has been done is kept in `work` after every row of windows: after a stop or a kill the same call goes on there
+    and gives the same pixels. Windows without a valid pixel are passed over.
+
+    Args:
+        model: looks through the windows.
+        source: the input of a translation, None for words alone.
+        size: width and height of the scene in pixels, those of the input.
+        seed: of all noise; the noise at a place depends on nothing else.
+        work: folder for this scene alone; the caller removes it when the scene is written.
+        on_progress: called after every batch.
+        stop: once set, ends the run after the batch in hand.
+
+    Yields:
+        The first row; colours in 0..1 of shape (rows, width, 3); and where they are valid, shape (rows, width).
+
+    Raises:
+        Stopped: `stop` was set.
+    """
+    scene = _Scene(model, source, size, seed, work, on_progress, stop)
+    scene.denoise()
+    yield from scene.decode()
+
+
+class _Scene:
+    def __init__(
+        self,
+        model: Windows,
+        source: Source | None,
+        size: tuple[int, int],
+        seed: int,
+        work: Path,
+        on_progress: Callable[[Progress], None],
+        stop: threading.Event | None,
+    ) -> None:
+        self.model, self.source, self.size, self.seed, self.work = model, source, size, seed, work
+        self.field = Field.of(*size, model)
+        self.weights = self.field.weights()
+        self.on_progress, self.stop = on_progress, stop
+        self.total = model.steps * len(self.field.tops) * len(self.field.lefts)
+        work.mkdir(parents=True, exist_ok=True)
+        shape = (model.channels, self.field.height, self.field.width)
+        self.latents = [_array(work / f"latents-{i}.npy", shape) for i in range(2)]
+        self.state = work / "state.json"
+        told = json.loads(self.state.read_text(encoding="utf-8")) if self.state.is_file() else {"step": 0, "band": 0}
+        self.step, self.band = told["step"], told["band"]
+        if self.step == self.band == 0:
+            for row in range(self.field.height):
+                self.latents[0][:, row] = model.begin(noise(self.seed, row, model.channels, self.field.width))
+        self.done = (self.step * len(self.field.tops) + self.band) * len(self.field.lefts)
+        self.worked, self.began = 0, time.monotonic()
+
+    def denoise(self) -> None:
+        """Take all steps that are left."""
+        bands = list(self.field.bands())
+        while self.step < self.model.steps:
+            now, then = self.latents[self.step % 2], self.latents[(self.step + 1) % 2]
+            said, weight = self._carried()
+            while self.band < len(bands):
+                top, end = bands[self.band]
+                for left, predicted in self._look(now, top):
+                    columns = slice(left, left + self.field.side)
+                    said[:, :, columns] += predicted * self.weights
+                    weight[:, columns] += self.weights
+                rows = end - top
+                blend = (said[:, :rows] / np.maximum(weight[:rows], 1e-6)).astype(np.float32)
+                seed = np.random.SeedSequence((self.seed, self.step + 1, top)).generate_state(1, np.uint64)[0]
+                then[:, top:end] = self.model.advance(now[:, top:end], blend, self.step, int(seed) >> 1)
+                said, weight = _moved(said, rows), _moved(weight, rows)
+                self._keep(said, weight, last=self.band == len(bands) - 1)
+                self.band += 1
+            self.step, self.band = self.step + 1, 0
+
+    def _look(self, latents: NDArray[np.float32], top: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield column and prediction of every window of a row that has something to see."""
+        side, factor = self.field.side, self.model.factor
+        seen = [(left, self._input(left * factor, top * factor)) for left in self.field.lefts]
+        windows = [(left, picture) for left, (picture, valid) in seen if valid.any()]
+        for first in range(0, len(windows), BATCH):
+            heed(self.stop)
+            batch = windows[first : first + BATCH]
+            noisy = np.stack([latents[:, top : top + side, left : left + side] for left, _ in batch])
+            pictures = None if self.source is None else np.stack([picture for _, picture in batch])
+            yield from zip((left for left, _ in batch), self.model.predict(noisy, self.step, pictures), strict=True)
+            self._tell(len(batch))
+        self._tell(len(seen) - len(windows), worked=False)
+
+    def _input(self, x: int, y: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return a window of the input; beyond its borders it is mirrored."""
+        side, (width, height) = self.model.side, self.size
+        if self.source is None:
+            return np.zeros((side, side, 3), np.uint8), np.ones((side, side), bool)
+        right, bottom = min(side, width - x), min(side, height - y)
+        picture, valid = self.source.read(x, y, right, bottom)
+        beyond = ((0, side - bottom), (0, side - right))
+        return np.pad(picture, (*beyond, (0, 0)), "symmetric"), np.pad(valid, beyond)
+
+    def _tell(self, windows: int, *, worked: bool = True) -> None:
+        self.done += windows
+        self.worked += windows if worked else 0
+        pace = (time.monotonic() - self.began) / self.worked if self.worked else None
+        self.on_progress(Progress(self.done, self.total, None if pace is None else pace * (self.total - self.done)))
+
+    def _carried(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what earlier rows of windows have said of the next one's rows, and how much that counts."""
+        if self.band:
+            kept = np.load(self._carry(self.step, self.band))
+            return kept[:-1], kept[-1]
+        shape = self.field.side, self.field.width
+        return np.zeros((self.model.channels, *shape), np.float32), np.zeros(shape, np.float32)
+
+    def _keep(self, said: NDArray[np.float32], weight: NDArray[np.float32], *, last: bool) -> None:
+        """Write down that a row of windows is done: first what is needed to go on, then the note that says so."""
+        for latents in self.latents:
+            latents.flush()
+        step, band = (self.step + 1, 0) if last else (self.step, self.band + 1)
+        if not last:
+            with whole(self._carry(step, band)) as file:
+                np.save(file, np.concatenate([said, weight[None]]))
+        with whole(self.state) as file:
+            file.write(json.dumps({"step": step, "band": band}).encode())
+        self._carry(self.step, self.band).unlink(missing_ok=True)
+
+    def _carry(self, step: int, band: int) -> Path:
+        return self.work / f"carry-{step}-{band}.npy"
+
+    def decode(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+        """Turn the finished latents into pictures, window by window, and blend those."""
+        latents, factor, (width, height) = self.latents[self.model.steps % 2], self.model.factor, self.size
+        weights = np.kron(self.weights, np.ones((factor, factor), np.float32))[..., None]
+        side = self.model.side
+        sums = np.zeros((side, self.field.width * factor, 4), np.float32)  # three colours and the weight
+        for top, end in self.field.bands():
+            lefts = self.field.lefts
+            for first in range(0, len(lefts), BATCH):
+                heed(self.stop)
+                some = lefts[first : first + BATCH]
+                windows = [latents[:, top : top + self.field.side, x : x + self.field.side] for x in some]
+                for x, picture in zip(some, self.model.decode(np.stack(windows)), strict=True):
+                    columns = slice(x * factor, x * factor + side)
+                    sums[:, columns] += np.concatenate([picture, np.ones_like(picture[..., :1])], 2) * weights
+            rows = min(end * factor, height) - top * factor
+            colours = sums[:rows, :width, :3] / sums[:rows, :width, 3:]
+            y, valid = top * factor, np.ones((rows, width), bool)
+            yield y, colours, valid if self.source is None else self.source.read(0, y, width, rows)[1]
+            sums = np.concatenate([sums[(end - top) * factor :], np.zeros_like(sums[: (end - top) * factor])])
+
+
+def noise(seed: int, row: int, channels: int, width: int) -> NDArray[np.float32]:
+    """Return the first noise of one row of a scene's latents, shape (channels, width); it depends on the row alone."""
+    return np.random.default_rng((seed, row)).standard_normal((channels, width), np.float32)
+
+
+def _array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Open an array on the disk, or begin it; only what is touched of it is in memory."""
+    if file.is_file():
+        return np.lib.format.open_memmap(file, mode="r+")
+    return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+
+
+def _moved(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return an array whose next-to-last axis has moved up by `count` rows, with zeros below."""
+    moved = np.zeros_like(rows)
+    moved[..., : rows.shape[-2] - count, :] = rows[..., count:, :]
+    return moved
