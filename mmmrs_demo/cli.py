@@ -342,7 +342,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _translate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("translation", choices=TRANSLATIONS, metavar="translation", help=", ".join(TRANSLATIONS))
-    parser.add_argument("tile", type=Path, help="the input: a PNG, JPEG, WebP, BMP or GIF")
+    parser.add_argument("tile", type=Path, help="the input: a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000")
     parser.add_argument("--caption", metavar="TEXT", help="what the tile shows (default: one of the paper's)")
     _prompt_arguments(parser)
     add_setting = _run_arguments(parser)

@@ -108,7 +108,7 @@ def add_endpoints(page: Page) -> None:
 
         Args:
             translation: rgb2sar, rgb2nir, sar2rgb or nir2rgb.
-            image: The tile: a PNG, JPEG, WebP, BMP or GIF file.
+            image: The tile: a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000 file.
             caption: What the tile shows, such as "a satellite image shows a city".
             gsd: Ground sample distance: ultra-high, high, ordinary, low or ultra-low.
             weather: snow, fog or night; left out for clear weather.
