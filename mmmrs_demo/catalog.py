@@ -119,6 +119,11 @@ class Bundle(_Entry):
         """All that can be loaded, by name of the part."""
         return {BASE: self.base} | ({LORA: self.lora} if self.lora else {}) | self.controlnets
 
+    @property
+    def piece(self) -> int:
+        """Longest side in pixels of what is made in one piece; models repeat themselves in anything larger."""
+        return self.size * 3 // 2
+
     def complete(self, request: _AnyRequest) -> _AnyRequest:
         """Return `request` with every None filled in: this bundle's defaults, and a seed drawn at random.
 

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
-from PIL import Image
 from pydantic import ValidationError
 
 from mmmrs_demo import __version__
+from mmmrs_demo.batch import MANIFEST, Item, collect, translate_all
 from mmmrs_demo.catalog import Bundle, Catalog, Status
 from mmmrs_demo.errors import Stopped, UserError, explain
-from mmmrs_demo.files import called, printable, whole
+from mmmrs_demo.files import printable
+from mmmrs_demo.make import Done, Maker, generate_file, translate_file
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, level_of, overflow, parse
-from mmmrs_demo.provenance import Provenance, file_name, read, save_png
-from mmmrs_demo.raster import read_tile
+from mmmrs_demo.provenance import Provenance, read
+from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.request import SCHEDULERS, Step, TextRequest, TranslationRequest, parse_request
+from mmmrs_demo.scene import Progress
 from mmmrs_demo.settings import Settings
 
 if TYPE_CHECKING:
     from mmmrs_demo.ui.run import EngineLike
 
-EngineFactory = Callable[[Catalog, Settings], "EngineLike"]
+    class AnyEngine(EngineLike, Maker, Protocol):
+        """What the commands need of an engine."""
 
+
+EngineFactory = Callable[[Catalog, Settings], "AnyEngine"]
+
+_FAILED = 1
 _REFUSED = 2
 _STOPPED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 _NONE = "none"  # leaves a part out of the prompt
 
 
-def _engine(catalog: Catalog, settings: Settings) -> EngineLike:
+def _engine(catalog: Catalog, settings: Settings) -> AnyEngine:
     from mmmrs_demo.engine import Engine
 
     return Engine(catalog, settings)
@@ -49,7 +55,8 @@ def main(argv: Sequence[str] | None = None, engine_factory: EngineFactory = _eng
         engine_factory: Makes the engine for the commands that need one; tests put a fake here.
 
     Returns:
-        Exit status: 0 where all went well, 2 after a sentence on stderr that says what did not, 130 after Ctrl-C.
+        Exit status: 0 where all went well, 1 where some of several files failed, 2 after a sentence on stderr that says
+        what was refused, 130 after Ctrl-C.
     """
     parser = _parser()
     try:
@@ -57,14 +64,13 @@ def main(argv: Sequence[str] | None = None, engine_factory: EngineFactory = _eng
         if args.command is None:
             parser.print_help()
             return 0
-        _COMMANDS[args.command].run(args, engine_factory)
+        return _COMMANDS[args.command].run(args, engine_factory) or 0
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return _REFUSED
     except (KeyboardInterrupt, Stopped):
         print(f"{parser.prog}: Stopped.", file=sys.stderr)
         return _STOPPED
-    return 0
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -88,35 +94,95 @@ def _generate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
     settings, catalog = _house(args.bundle)
     prompt = _prompt(args, args.caption, {})
     form = {"kind": "text", "prompt": prompt, "width": args.width, "height": args.height}
-    _make(args, form, None, catalog.bundle(settings.bundle), engine_factory(catalog, settings))
+    request = cast("TextRequest", _request(args, form, settings))
+    engine = engine_factory(catalog, settings)
+    with _progress(quiet=args.quiet) as told:
+        _begin(told, engine, catalog.bundle(settings.bundle), request)
+        done = generate_file(
+            engine,
+            request,
+            args.out or Path(),
+            settings,
+            overwrite=args.overwrite,
+            on_progress=told.windows,
+            on_step=told.on_step,
+        )
+    print(done.path)
 
 
-def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
+def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
     settings, catalog = _house(args.bundle)
     translation = TRANSLATIONS[args.translation]
     usual = {"gsd": translation.gsd, "satellite": translation.satellite}
     prompt = _prompt(args, args.caption or translation.caption, usual)
     form = {"kind": "translation", "translation": translation.key, "prompt": prompt}
     form |= {} if args.controlnet_scale is None else {"controlnet_scale": args.controlnet_scale}
-    tile = read_tile(args.tile, translation.source, settings)
-    _make(args, form, tile, catalog.bundle(settings.bundle), engine_factory(catalog, settings))
+    request, reading = cast("TranslationRequest", _request(args, form, settings)), _reading(args)
+    several = len(args.inputs) > 1 or args.inputs[0].is_dir()
+    items, passed_over = collect(args.inputs, _folder(args.out)) if several else ([], [])
+    engine = engine_factory(catalog, settings)
+    with _progress(quiet=args.quiet) as told:
+
+        def make(file: Path, out: Path, *, overwrite: bool) -> Done:
+            return translate_file(
+                engine,
+                request,
+                file,
+                out,
+                settings,
+                **reading,
+                overwrite=overwrite,
+                on_progress=told.windows,
+                on_step=told.on_step,
+            )
+
+        _begin(told, engine, catalog.bundle(settings.bundle), request)
+        if several:
+            asked = {"request": request.model_dump(mode="json"), **reading}
+            return _each(args, items, passed_over, asked, make, told)
+        done = make(args.inputs[0], args.out or Path(), overwrite=args.overwrite)
+    if not args.quiet:
+        for note in done.notes:
+            print(note, file=sys.stderr)
+    print(done.path)
+    return 0
 
 
-def _make(
-    args: argparse.Namespace, form: dict[str, Any], image: Image.Image | None, bundle: Bundle, engine: EngineLike
-) -> None:
-    """Run the request that `form` and the shared options describe, save its picture and print where."""
-    request = bundle.complete(parse_request(form | {name: getattr(args, name) for name in _SHARED}))
-    out = _free_place(args.out, request, overwrite=args.overwrite)
-    with _progress(quiet=args.quiet) as (say, on_step):
-        say(f"Loading {bundle.title} …")
-        cut = overflow(request.prompt.text, lambda text: engine.tokenize(bundle.key, text))
-        if cut and not args.quiet:
-            say(f"{cut}\n")
-        rendering = engine.run(request, image, on_step)
-    with whole(out) as file:
-        save_png(rendering, file)
-    print(out)
+def _each(
+    args: argparse.Namespace,
+    items: Sequence[Item],
+    passed_over: Sequence[str],
+    asked: dict[str, Any],
+    make: Callable[..., Done],
+    told: _Told,
+) -> int:
+    """Translate several files, telling what becomes of each, and return the exit status."""
+    numbers = {item.name: number for number, item in enumerate(items, 1)}
+    counts = {"made": 0, "skipped": 0, "failed": 0}
+
+    def one(item: Item, path: Path, overwrite: bool) -> Done:  # noqa: FBT001 - as it is called
+        told.about = f"{numbers[item.name]}/{len(items)} {printable(item.file.name)}: "
+        return make(item.file, path, overwrite=overwrite)
+
+    for note in passed_over:
+        told.note(note)
+    for outcome in translate_all(items, args.out, asked, one, overwrite=args.overwrite):
+        counts[outcome.state] += 1
+        if outcome.state == "failed":
+            told.note(outcome.entry.error, even_if_quiet=True)
+        elif outcome.state == "made":
+            told.clear()
+            print(args.out / outcome.item.name, flush=True)
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    told.note(f"{counted}: {args.out / MANIFEST}.csv says more.")
+    return _FAILED if counts["failed"] else 0
+
+
+def _begin(told: _Told, engine: AnyEngine, bundle: Bundle, request: TextRequest | TranslationRequest) -> None:
+    """Say that models are being loaded, and which words are more than they read."""
+    told.say(f"Loading {bundle.title} …")
+    if told.shown and (cut := overflow(request.prompt.text, lambda text: engine.tokenize(bundle.key, text))):
+        told.note(cut)
 
 
 def _show(args: argparse.Namespace, _: EngineFactory) -> None:
@@ -212,41 +278,82 @@ def _word(text: str | None, words: Sequence[str]) -> str | None:
     return known.get(text.strip().lower(), text) if text else text
 
 
-def _free_place(out: Path | None, request: TextRequest | TranslationRequest, *, overwrite: bool) -> Path:
-    """Return where the picture goes, after making sure, before a long run, that it can."""
-    path = out or Path()
-    path = path / file_name(request) if path.is_dir() else path
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{called(path)} should end in .png, the format that carries the request.")
-    if path.is_dir():
-        raise UserError(f"{called(path)} is a folder: choose another name with --out.")
-    if path.exists() and not overwrite:
-        raise UserError(f"{called(path)} is there already: choose another name with --out, or add --overwrite.")
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {called(path.parent)}: make it first, or choose another with --out.")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"You may not write in the folder {called(path.parent)}: choose another with --out.")
-    return path
+def _request(args: argparse.Namespace, form: dict[str, Any], settings: Settings) -> TextRequest | TranslationRequest:
+    """Return the request that `form` and the shared options describe, for the bundle in use."""
+    shared = {name: getattr(args, name) for name in _SHARED} | {"bundle": settings.bundle}
+    return parse_request(form | shared)
+
+
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what a person says of how rasters are read and written."""
+    bands = None
+    if args.bands is not None:
+        try:
+            bands = [int(number) for number in re.split(r"[,\s]+", args.bands.strip())]
+        except ValueError as error:
+            raise UserError(f"Bands are numbers with commas, such as 4,3,2, not “{args.bands}”.") from error
+    return {"bands": bands, "quantity": _QUANTITIES.get(args.sar_as), "units": args.units}
+
+
+def _folder(out: Path | None) -> Path:
+    """Return the folder for the results of several files."""
+    if out is None or (out.exists() and not out.is_dir()):
+        raise UserError("Several files need a folder to go to: name one with --out.")
+    return out
+
+
+class _Told:
+    """One line of the terminal that says what goes on, and sentences that stay.
+
+    Attributes:
+        shown: Whether there is a line: stderr is a terminal, and nobody asked for quiet.
+        about: What each line begins with.
+    """
+
+    def __init__(self, *, shown: bool, quiet: bool) -> None:
+        self.shown, self.about = shown, ""
+        self._quiet = quiet
+
+    @property
+    def on_step(self) -> Callable[[Step], None] | None:
+        return self._step if self.shown else None
+
+    def windows(self, progress: Progress) -> None:
+        left = "" if progress.seconds_left is None else f", {_time(progress.seconds_left)} left"
+        self.say(f"Window {progress.done:,}/{progress.total:,}{left}")
+
+    def say(self, words: str) -> None:
+        if self.shown:
+            print(f"\r\x1b[K{self.about if words else ''}{words}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        self.say("")
+
+    def note(self, sentence: str, *, even_if_quiet: bool = False) -> None:
+        """Say what stays on the screen."""
+        if even_if_quiet or not self._quiet:
+            self.clear()
+            print(sentence, file=sys.stderr, flush=True)
+
+    def _step(self, step: Step) -> None:
+        left = step.seconds / step.index * (step.total - step.index)
+        self.say(f"Step {step.index}/{step.total}, {_time(left)} left")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Step], None] | None]]:
-    """Give ways to say, in one line of the terminal, what goes on; silent where stderr is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield (lambda _: None), None
-        return
-
-    def say(words: str) -> None:
-        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
-
-    def tell(step: Step) -> None:
-        left = step.seconds / step.index * (step.total - step.index)
-        say(f"Step {step.index}/{step.total}, {left:.0f} s left")
-
+def _progress(*, quiet: bool) -> Iterator[_Told]:
+    """Give what tells a person how it goes, and clear its line at the end."""
+    told = _Told(shown=not quiet and sys.stderr.isatty(), quiet=quiet)
     try:
-        yield say, tell
+        yield told
     finally:
-        say("")
+        told.clear()
 
 
 def _facts(provenance: Provenance) -> dict[str, object]:
@@ -270,10 +377,23 @@ def _facts(provenance: Provenance) -> dict[str, object]:
         "Bundle": ", ".join(str(name) for name in (request.bundle, provenance.model.get("title")) if name),
         "Shows": f"{provenance.modality.label}, synthetic",
         "Created": f"{provenance.created:%Y-%m-%d %H:%M:%S %Z}",
+        **_details(provenance.details),
         **{f"Model: {name}": fact for name, fact in provenance.model.items() if name not in ("bundle", "title")},
         **{f"Version: {name}": fact for name, fact in provenance.versions.items()},
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _details(details: dict[str, Any]) -> dict[str, object]:
+    """Return what a picture says of bands, the range shown of them, and windows; it may come from anywhere."""
+    facts: dict[str, object] = {}
+    if isinstance(bands := details.get("bands"), list):
+        facts["Bands"] = ", ".join(map(str, bands))
+    if isinstance(stretch := details.get("stretch"), dict):
+        facts["Input range"] = " ".join(str(stretch.get(part)) for part in ("low", "high", "unit"))
+    if isinstance(windows := details.get("windows"), dict):
+        facts["Windows"] = "{} of {} px, {} px in common".format(*map(windows.get, ("count", "side", "overlap")))
+    return facts
 
 
 def _cells(bundle: Bundle, row: Status) -> tuple[str, ...]:
@@ -335,18 +455,32 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("caption", help="what the picture shows; a whole prompt of four parts is understood too")
     _prompt_arguments(parser)
-    add_setting = _run_arguments(parser)
+    add_setting = _run_arguments(parser, "a .png or a folder (default: a name that says it)")
     add_setting("--width", type=int, metavar="PX", help="a multiple of 8, 64 to 2048 (default: native)")
     add_setting("--height", type=int, metavar="PX", help="the same")
 
 
 def _translate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("translation", choices=TRANSLATIONS, metavar="translation", help=", ".join(TRANSLATIONS))
-    parser.add_argument("tile", type=Path, help="the input: a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000")
-    parser.add_argument("--caption", metavar="TEXT", help="what the tile shows (default: one of the paper's)")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="input",
+        help="a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000, or a folder of them; or several",
+    )
+    parser.add_argument("--caption", metavar="TEXT", help="what the input shows (default: one of the paper's)")
     _prompt_arguments(parser)
-    add_setting = _run_arguments(parser)
-    add_setting("--controlnet-scale", type=float, metavar="X", help="how firmly the tile holds, 0 to 2")
+    add_setting = _run_arguments(
+        parser, "the result, or a folder; several results need one (default: a name that says it)"
+    )
+    add_setting("--controlnet-scale", type=float, metavar="X", help="how firmly the input holds, 0 to 2")
+    group = parser.add_argument_group("GeoTIFF and JPEG 2000")
+    group.add_argument("--bands", metavar="N,N,N", help="bands to read, such as 4,3,2 (default: what the file says)")
+    group.add_argument(
+        "--sar-as", choices=_QUANTITIES, metavar="WORD", help=f"SAR samples are {_LISTED} (default: as it seems)"
+    )
+    group.add_argument("--units", action="store_true", help="write dB or reflectance as float32, not grey values")
 
 
 def _prompt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -357,10 +491,10 @@ def _prompt_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--satellite", metavar="WORD", help=", ".join(SATELLITES))
 
 
-def _run_arguments(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
-    """Add what both kinds of run take, and return what adds one more setting."""
+def _run_arguments(parser: argparse.ArgumentParser, out: str) -> Callable[..., argparse.Action]:
+    """Add what both kinds of run take, `out` being what may be written, and return what adds one more setting."""
     group = parser.add_argument_group("the file")
-    group.add_argument("--out", type=Path, metavar="FILE", help="a .png or a folder (default: a name that says it)")
+    group.add_argument("--out", type=Path, metavar="FILE", help=out)
     group.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group = parser.add_argument_group("settings", "those left out are the bundle's defaults")
@@ -375,7 +509,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> Callable[..., argparse.Ac
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a PNG that was saved here")
+    parser.add_argument("file", type=Path, help="a PNG or GeoTIFF that was saved here")
     parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
 
 
@@ -399,7 +533,7 @@ def _dataset_arguments(parser: argparse.ArgumentParser) -> None:
 
 class _Command(NamedTuple):
     summary: str
-    run: Callable[[argparse.Namespace, EngineFactory], None]
+    run: Callable[[argparse.Namespace, EngineFactory], int | None]
     fill: Callable[[argparse.ArgumentParser], None] = lambda _: None
     description: str = ""
     examples: str = ""
@@ -408,6 +542,9 @@ class _Command(NamedTuple):
 _BUNDLE = "models to use, as `mmmrs-demo weights` names them (default: mini, or MMMRS_BUNDLE)"
 _SHARED = ("negative_prompt", "steps", "guidance", "scheduler", "lora_scale", "seed", "bundle")
 """Options that are fields of every request."""
+
+_QUANTITIES = {quantity.value.lower(): quantity for quantity in Quantity}
+_LISTED = " or ".join([", ".join([*_QUANTITIES][:-1]), [*_QUANTITIES][-1]])
 
 _COMMANDS = {
     "serve": _Command(
@@ -424,22 +561,34 @@ _COMMANDS = {
         _generate,
         _generate_arguments,
         """Make a satellite image from words and save it as a PNG that carries its request.
-Prints where it was saved. Ctrl-C stops within a step and leaves no file.""",
+Prints where it was saved. Ctrl-C stops within a step and leaves no file. An image much larger than the models' native
+size is made window by window; after Ctrl-C or a kill the same command goes on with it.""",
         """examples:
   mmmrs-demo generate "a park in the city" --gsd high --weather snow --satellite "Google Earth" --seed 7 --out park.png
   mmmrs-demo generate "Ultra-low precision resolution, fog, a satellite image shows a large mountain range, TG2"
   mmmrs-demo generate "some roads in farmland" --gsd 0.6m""",
     ),
     "translate": _Command(
-        "render a tile of one sensor as another's",
+        "render rasters and pictures of one sensor as another's",
         _translate,
         _translate_arguments,
-        """Render a tile in another modality and save it as a PNG that carries its request.
+        """Render a picture or raster in another modality: a PNG from a picture, and from a GeoTIFF or JPEG 2000 a
+cloud-optimised GeoTIFF on the same grid. Each carries its request. What is larger than the models' native size is done
+window by window, in constant memory and without seams; after Ctrl-C or a kill the same command goes on where it was.
+
 GSD, caption and satellite are the paper's for this direction where you give none; the satellite is that of the input.
-Prints where it was saved. Ctrl-C stops within a step and leaves no file.""",
+Prints where it was saved, and on stderr what was assumed about bands and values.
+
+The results of a folder, or of several files, go to the folder --out under the same names. Its manifest.csv and
+manifest.json say what was made of what. Files that are done, with these settings and unchanged since, are skipped the
+next time, unless you say --overwrite. A file that cannot be translated is noted, and the next one begun.
+
+Exit status: 0 if all went well, 1 if some of several files failed, 2 if something was refused, 130 after Ctrl-C.""",
         """examples:
   mmmrs-demo translate rgb2sar tile.png --out tile_sar.png
-  mmmrs-demo translate sar2rgb radar.png --caption "a satellite image shows a city" --controlnet-scale 1.2 --seed 7""",
+  mmmrs-demo translate sar2rgb radar.png --caption "a satellite image shows a city" --controlnet-scale 1.2 --seed 7
+  mmmrs-demo translate rgb2nir scene.tif --bands 4,3,2 --units --out scene_nir.tif
+  mmmrs-demo translate rgb2sar tiles --seed 7 --out tiles_sar""",
     ),
     "show": _Command(
         "print the request inside a picture",

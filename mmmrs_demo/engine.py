@@ -202,25 +202,15 @@ class Engine:
             raise UserError(
                 "There is not enough graphics memory for a picture of this size; choose a smaller."
             ) from error
-        if not pixels.isfinite().all():
-            raise UserError(
-                "The model computed no valid picture with these settings; "
-                "lower the guidance or the LoRA scale, or choose another scheduler."
-            )
+        _check_finite(pixels)
         picture = _picture(pixels.float().cpu().permute(1, 2, 0), modality)
         return Rendering(
             image=picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS),
             request=request,
             modality=modality,
             seconds=time.perf_counter() - began,
-            model={
-                "bundle": loaded.bundle.key,
-                "title": loaded.bundle.title,
-                **_names(loaded, request),
-                "device": str(pipeline.device),
-                "dtype": str(pipeline.dtype).removeprefix("torch."),
-            },
-            versions={"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES},
+            model=_model(loaded, request),
+            versions=_versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -237,7 +227,7 @@ class Engine:
         scheduler = request.scheduler or SCENE_SCHEDULERS[0]
         if scheduler not in SCENE_SCHEDULERS:
             raise UserError(
-                f"{SCHEDULERS[scheduler]} cannot be used for a picture larger than {bundle.size} px: choose "
+                f"{SCHEDULERS[scheduler]} cannot be used for a picture larger than {bundle.piece} px: choose "
                 f"{' or '.join(SCHEDULERS[key] for key in SCENE_SCHEDULERS)}."
             )
         request = bundle.complete(request.model_copy(update={"scheduler": scheduler}))
@@ -400,7 +390,8 @@ class WindowModel:
         factor: Pixels of the scene along one side of a pixel of the latents.
         channels: Of the latents.
         steps: Denoising steps.
-        names: Name and hash of each set of weights that is used.
+        model: Bundle key and title; name and hash of each set of weights that is used, as a rendering says.
+        versions: Version of each library that shapes the pixels.
     """
 
     def __init__(
@@ -422,15 +413,28 @@ class WindowModel:
         pipeline = loaded.pipeline
         self.factor, self.channels = pipeline.vae_scale_factor, pipeline.unet.config.in_channels
         self._guided = request.guidance > 1
-        with turn(), torch.inference_mode():
+        with self._working():
             told, against = pipeline.encode_prompt(
                 request.prompt.text, pipeline.device, 1, self._guided, request.negative_prompt
             )
             self._words = torch.cat([against, told]) if self._guided else told
-            self.names = _names(loaded, request)
+            self.model, self.versions = _model(loaded, request), _versions()
         name, options = _SCHEDULERS[request.scheduler]
         self._scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
         self._scheduler.set_timesteps(request.steps)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Use the bundle's modules, without keeping what only training needs."""
+        import torch
+
+        try:
+            with self._turn(), torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                "There is not enough graphics memory for the windows of this scene; set MMMRS_DEVICE=cpu to do without."
+            ) from error
 
     def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what standard normal noise is at the first step."""
@@ -450,7 +454,7 @@ class WindowModel:
 
         pipeline, request = self._loaded.pipeline, self._request
         scheduler, timestep = copy.copy(self._scheduler), self._scheduler.timesteps[step]
-        with self._turn(), torch.inference_mode():
+        with self._working():
             noisy = scheduler.scale_model_input(torch.from_numpy(latents), timestep)
             twice = 2 if self._guided else 1
             noisy = noisy.to(pipeline.device, pipeline.dtype).repeat(twice, 1, 1, 1)
@@ -468,6 +472,7 @@ class WindowModel:
                 )
                 more = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
             said = pipeline.unet(noisy, timestep, words, **more).sample.float().cpu()
+        _check_finite(said)
         if self._guided:
             against, told = said.chunk(2)
             said = against + request.guidance * (told - against)
@@ -490,19 +495,38 @@ class WindowModel:
         import torch
 
         vae = self._loaded.pipeline.vae
-        with self._turn(), torch.inference_mode():
+        with self._working():
             scaled = torch.from_numpy(latents).to(vae.device, vae.dtype) / vae.config.scaling_factor
             decoded = vae.decode(scaled).sample.float().cpu()
+        _check_finite(decoded)
         return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
-def _names(loaded: _Loaded, request: Any) -> dict[str, Any]:
-    """Return name and hash of each set of weights that a request uses."""
+def _model(loaded: _Loaded, request: Any) -> dict[str, Any]:
+    """Return what a rendering says of the models that made it."""
     return {
+        "bundle": loaded.bundle.key,
+        "title": loaded.bundle.title,
         "base": loaded.names[BASE],
         "lora": loaded.names[LORA] if request.lora_scale else None,
         "controlnet": loaded.names[request.translation] if request.kind == "translation" else None,
+        "device": str(loaded.pipeline.device),
+        "dtype": str(loaded.pipeline.dtype).removeprefix("torch."),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the version of each library that shapes the pixels."""
+    return {"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES}
+
+
+def _check_finite(numbers: torch.Tensor) -> None:
+    """Refuse what would be a black picture."""
+    if not numbers.isfinite().all():
+        raise UserError(
+            "The model computed no valid picture with these settings; "
+            "lower the guidance or the LoRA scale, or choose another scheduler."
+        )
 
 
 def load_base(location: Location, device: str, *, half: bool | None = None) -> Any:

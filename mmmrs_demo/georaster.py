@@ -38,7 +38,7 @@ ENVIRONMENT = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no .ovr, .msk, .tfw beside a file: only what is in it speaks
     "GDAL_PAM_ENABLED": False,  # nor .aux.xml, neither read nor written
     "GDAL_GEOREF_SOURCES": "INTERNAL",
-    "GDAL_CACHEMAX": 256,  # MB of blocks kept, whatever the size of the raster
+    "GDAL_CACHEMAX": 256 * 2**20,  # bytes of blocks kept, whatever the size of the raster
     "GDAL_TIFF_INTERNAL_MASK": True,
 }
 """How GDAL is run here: on one file at a time, in constant memory."""

@@ -44,6 +44,8 @@ class Provenance(BaseModel):
         model: Bundle key and title; name and hash of each set of weights that was used.
         versions: Version of each library that shapes the pixels.
         created: When it was made.
+        details: What else shaped the pixels, where anything did: ``bands`` and ``stretch`` of a raster, the ``windows``
+            of a scene.
         synthetic: Always true.
     """
 
@@ -54,6 +56,7 @@ class Provenance(BaseModel):
     model: dict[str, Any]
     versions: dict[str, str]
     created: AwareDatetime
+    details: dict[str, Any] = {}
     synthetic: Literal[True]
 
 
@@ -92,7 +95,8 @@ def _description(truth: Rendering | Provenance) -> str:
 
 
 def _json(truth: Rendering | Provenance) -> str:
-    return json.dumps(truth.model_dump(mode="json", include=set(Provenance.model_fields)))
+    facts = truth.model_dump(mode="json", include=set(Provenance.model_fields))
+    return json.dumps({name: fact for name, fact in facts.items() if name != "details" or fact})
 
 
 def save_png(rendering: Rendering, file: str | Path | BinaryIO) -> None:

@@ -85,6 +85,8 @@ def read_tile(
     settings: Settings,
     name: str | None = None,
     bands: Collection[int] | None = None,
+    *,
+    slim: bool = False,
 ) -> Image.Image:
     """Read a picture file as a tile of one modality.
 
@@ -109,6 +111,7 @@ def read_tile(
         settings: Limits: `max_bytes`, `max_side` and `max_pixels`.
         name: What to call the file in an error; by default the path's last part, or "the picture".
         bands: Numbers of the bands of a GeoTIFF or JPEG 2000 to read, where a person chose.
+        slim: One side may be more than `MAX_ASPECT` times the other, for whoever looks at it in windows.
 
     Returns:
         The picture in the modality's mode, RGB or L; sides from `MIN_SIDE` to `max_side` pixels, without metadata.
@@ -128,24 +131,24 @@ def read_tile(
         raise UserError(f"{who} is larger than {settings.max_bytes / 1e6:,.0f} MB: save it smaller, or cut out a tile.")
     if is_raster(data):
         with open_raster(data, settings, name or (None if isinstance(file, bytes) else Path(file).name)) as raster:
-            _check_size(raster.size, who, settings)
+            _check_size(raster.size, who, settings, slim=slim)
             choice = raster.choose(modality, bands)
             tile, _ = raster.tile(choice, raster.stretch(choice))
             return tile
     if bands is not None:
         raise UserError(f"{who} is no GeoTIFF or JPEG 2000, whose bands could be chosen: leave the bands out.")
-    picture = _decode(data, who, settings)
+    picture = _decode(data, who, settings, slim=slim)
     return picture.convert("RGB") if modality.mode == "RGB" else _one_band(picture, modality, who)
 
 
-def _decode(data: bytes, who: str, settings: Settings) -> Image.Image:
+def _decode(data: bytes, who: str, settings: Settings, *, slim: bool) -> Image.Image:
     """Return the picture upright in RGB or L, without metadata."""
     kind = _kind(data, who)
     metadata_read = False
     try:
         with Image.open(BytesIO(data), formats=[kind]) as picture:
             metadata_read = True
-            _check_size(picture.size, who, settings)
+            _check_size(picture.size, who, settings, slim=slim)
             _check_still(picture, kind, who)
             raw_mode = str(picture.tile[0].args) if kind == "PNG" and picture.tile else ""
             eight_bit = _stretched(data, picture, raw_mode) if "16" in raw_mode else picture
@@ -180,15 +183,26 @@ def _limits(settings: Settings) -> str:
     )
 
 
-def _check_size(size: tuple[int, int], who: str, settings: Settings) -> None:
+def check_smallest(size: tuple[int, int], who: str) -> None:
+    """Refuse a size, in pixels, that is too small.
+
+    Raises:
+        UserError: A side is shorter than `MIN_SIDE`.
+    """
+    if min(size) < MIN_SIDE:
+        raise UserError(
+            f"{who} is only {size[0]:,} by {size[1]:,} px: each side needs at least {MIN_SIDE} px, better 256."
+        )
+
+
+def _check_size(size: tuple[int, int], who: str, settings: Settings, *, slim: bool) -> None:
     """Refuse a size, in pixels, that is too small, too large or too long."""
+    check_smallest(size, who)
     short, long = sorted(size)
     shown = f"{size[0]:,} by {size[1]:,} px"
-    if short < MIN_SIDE:
-        raise UserError(f"{who} is only {shown}: each side needs at least {MIN_SIDE} px, better 256.")
     if long > settings.max_side or short * long > settings.max_pixels:
         raise UserError(f"{who} is {shown}: {_limits(settings)}.")
-    if long > MAX_ASPECT * short:
+    if long > MAX_ASPECT * short and not slim:
         raise UserError(f"{who} is {shown}: one side may be at most {MAX_ASPECT} times the other, so cut it in pieces.")
 
 

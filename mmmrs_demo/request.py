@@ -155,6 +155,8 @@ class Rendering(BaseModel):
         model: Bundle key and title; name and hash of each set of weights that was used.
         versions: Version of each library that shapes the pixels.
         created: ISO 8601 time, UTC.
+        details: What else shaped the pixels, where anything did: bands and display range of a raster, the windows of a
+            scene.
         synthetic: Always true: no picture made here is an observation.
     """
 
@@ -167,4 +169,5 @@ class Rendering(BaseModel):
     model: dict[str, Any]
     versions: dict[str, str]
     created: str
+    details: dict[str, Any] = {}
     synthetic: Literal[True] = True

@@ -22,11 +22,14 @@ from numpy.typing import NDArray
 from mmmrs_demo.errors import heed
 from mmmrs_demo.files import whole
 
-OVERLAP = 1 / 4
-"""Share of a window's side that it has in common with the next one."""
+OVERLAP = 1 / 8
+"""Share of a window's side that it has in common with the next one: of an input that both see, no more is needed."""
 
-BATCH = 8
-"""Windows that the network looks through at once."""
+OVERLAP_OF_WORDS = 1 / 4
+"""The same where there is no input, and only what they have in common makes windows agree."""
+
+BATCH = 4
+"""Windows that the network looks through at once: on a CPU more cost memory and gain nothing."""
 
 
 class Windows(Protocol):
@@ -78,7 +81,7 @@ class Progress(NamedTuple):
     """How far a scene has come.
 
     Attributes:
-        done: windows looked through, over all steps.
+        done: windows looked through, over all steps and the decoding.
         total: windows in all.
         seconds_left: estimate; None before the first batch of this run.
     """
@@ -96,17 +99,25 @@ class Field:
         height: of the scene's latents, at least one window's.
         width: the same.
         side: of a window.
+        overlap: what a window has in common with the next one, at least.
     """
 
     height: int
     width: int
     side: int
+    overlap: int
 
     @classmethod
-    def of(cls, width: int, height: int, model: Windows) -> Field:
-        """Return the field of a scene of that many pixels."""
+    def of(cls, width: int, height: int, model: Windows, *, words: bool = False) -> Field:
+        """Return the field of a scene of that many pixels; `words` says that it has no input."""
         side = model.side // model.factor
-        return cls(max(side, -(-height // model.factor)), max(side, -(-width // model.factor)), side)
+        overlap = max(2, round(side * (OVERLAP_OF_WORDS if words else OVERLAP)))
+        return cls(max(side, -(-height // model.factor)), max(side, -(-width // model.factor)), side, overlap)
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are."""
+        return len(self.tops) * len(self.lefts)
 
     @property
     def tops(self) -> list[int]:
@@ -123,16 +134,20 @@ class Field:
         tops = self.tops
         yield from zip(tops, [*tops[1:], self.height], strict=True)
 
-    def weights(self) -> NDArray[np.float32]:
-        """Return how much each pixel of a window counts, shape (side, side): less towards its borders."""
-        overlap = max(1, round(self.side * OVERLAP))
-        ramp = np.minimum(1, (np.arange(self.side) + 0.5) / overlap)
-        line = np.minimum(ramp, ramp[::-1]).astype(np.float32)
+    def weights(self, factor: int = 1) -> NDArray[np.float32]:
+        """Return how much each pixel of a window counts, shape (side, side): next to nothing at its borders.
+
+        Args:
+            factor: Pixels of the picture along one side of a pixel of the latents; 1 for the latents themselves.
+        """
+        overlap, side = self.overlap * factor, self.side * factor
+        ramp = np.sin(np.minimum(1, (np.arange(side) + 0.5) / overlap) * np.pi / 2) ** 2
+        line = np.maximum(1e-3, np.minimum(ramp, ramp[::-1])).astype(np.float32)
         return np.outer(line, line)
 
     def _starts(self, length: int) -> list[int]:
         """Return evenly spread starts of windows that have at least the overlap in common."""
-        stride = self.side - max(1, round(self.side * OVERLAP))
+        stride = self.side - self.overlap
         count = 1 + -(-(length - self.side) // stride)
         return [round(i * (length - self.side) / max(1, count - 1)) for i in range(count)]
 
@@ -183,10 +198,10 @@ class _Scene:
         stop: threading.Event | None,
     ) -> None:
         self.model, self.source, self.size, self.seed, self.work = model, source, size, seed, work
-        self.field = Field.of(*size, model)
+        self.field = Field.of(*size, model, words=source is None)
         self.weights = self.field.weights()
         self.on_progress, self.stop = on_progress, stop
-        self.total = model.steps * len(self.field.tops) * len(self.field.lefts)
+        self.total = (model.steps + 1) * self.field.windows
         work.mkdir(parents=True, exist_ok=True)
         shape = (model.channels, self.field.height, self.field.width)
         self.latents = [_array(work / f"latents-{i}.npy", shape) for i in range(2)]
@@ -212,7 +227,7 @@ class _Scene:
                     said[:, :, columns] += predicted * self.weights
                     weight[:, columns] += self.weights
                 rows = end - top
-                blend = (said[:, :rows] / np.maximum(weight[:rows], 1e-6)).astype(np.float32)
+                blend = (said[:, :rows] / np.maximum(weight[:rows], 1e-9)).astype(np.float32)
                 seed = np.random.SeedSequence((self.seed, self.step + 1, top)).generate_state(1, np.uint64)[0]
                 then[:, top:end] = self.model.advance(now[:, top:end], blend, self.step, int(seed) >> 1)
                 said, weight = _moved(said, rows), _moved(weight, rows)
@@ -276,23 +291,34 @@ class _Scene:
     def decode(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
         """Turn the finished latents into pictures, window by window, and blend those."""
         latents, factor, (width, height) = self.latents[self.model.steps % 2], self.model.factor, self.size
-        weights = np.kron(self.weights, np.ones((factor, factor), np.float32))[..., None]
+        weights = self.field.weights(factor)[..., None]
         side = self.model.side
         sums = np.zeros((side, self.field.width * factor, 4), np.float32)  # three colours and the weight
         for top, end in self.field.bands():
-            lefts = self.field.lefts
-            for first in range(0, len(lefts), BATCH):
-                heed(self.stop)
-                some = lefts[first : first + BATCH]
-                windows = [latents[:, top : top + self.field.side, x : x + self.field.side] for x in some]
-                for x, picture in zip(some, self.model.decode(np.stack(windows)), strict=True):
-                    columns = slice(x * factor, x * factor + side)
-                    sums[:, columns] += np.concatenate([picture, np.ones_like(picture[..., :1])], 2) * weights
+            for left, picture in self._decoded(latents, top):
+                columns = slice(left * factor, left * factor + side)
+                sums[:, columns] += np.concatenate([picture, np.ones_like(picture[..., :1])], 2) * weights
             rows = min(end * factor, height) - top * factor
-            colours = sums[:rows, :width, :3] / sums[:rows, :width, 3:]
+            colours = sums[:rows, :width, :3] / np.maximum(sums[:rows, :width, 3:], 1e-9)
             y, valid = top * factor, np.ones((rows, width), bool)
-            yield y, colours, valid if self.source is None else self.source.read(0, y, width, rows)[1]
+            yield (
+                y,
+                colours.astype(np.float32, copy=False),
+                valid if self.source is None else self.source.read(0, y, width, rows)[1],
+            )
             sums = np.concatenate([sums[(end - top) * factor :], np.zeros_like(sums[: (end - top) * factor])])
+
+    def _decoded(self, latents: NDArray[np.float32], top: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield column and picture of every window of a row that has something to show."""
+        side, factor = self.field.side, self.model.factor
+        lefts = [left for left in self.field.lefts if self._input(left * factor, top * factor)[1].any()]
+        for first in range(0, len(lefts), BATCH):
+            heed(self.stop)
+            some = lefts[first : first + BATCH]
+            windows = np.stack([latents[:, top : top + side, left : left + side] for left in some])
+            yield from zip(some, self.model.decode(windows), strict=True)
+            self._tell(len(some))
+        self._tell(len(self.field.lefts) - len(lefts), worked=False)
 
 
 def noise(seed: int, row: int, channels: int, width: int) -> NDArray[np.float32]:
@@ -301,10 +327,18 @@ def noise(seed: int, row: int, channels: int, width: int) -> NDArray[np.float32]
 
 
 def _array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    """Open an array on the disk, or begin it; only what is touched of it is in memory."""
-    if file.is_file():
-        return np.lib.format.open_memmap(file, mode="r+")
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    """Open an array on the disk; only what is touched of it is in memory.
+
+    It is written in full before it is used, for a disk that turns out to be full under a mapped file ends the process.
+    """
+    if not file.is_file():
+        with whole(file) as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+            )
+            for _ in range(shape[0]):
+                stream.write(bytes(4 * shape[1] * shape[2]))
+    return np.lib.format.open_memmap(file, mode="r+")
 
 
 def _moved(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:

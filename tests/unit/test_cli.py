@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import io
 import json
 import re
@@ -12,9 +14,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from mmmrs_demo.catalog import Catalog
@@ -24,6 +28,8 @@ from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.provenance import read
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
+from tests import rasters
+from tests.instant import InstantModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +42,7 @@ class FakeEngine:
         self.settings = settings
         self.asked: list[tuple[TextRequest | TranslationRequest, Image.Image | None]] = []
         self.at_step: Callable[[Step], None] = lambda _: None
+        self.at_window: Callable[[], None] = lambda: None
 
     def load(self, bundle: str) -> None:
         self.catalog.bundle(bundle)
@@ -73,6 +80,15 @@ class FakeEngine:
             created="2026-11-21T04:05:06+00:00",
         )
 
+    def windows(
+        self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None
+    ) -> tuple[TextRequest | TranslationRequest, InstantModel]:
+        assert stop is None
+        self.asked.append((request, None))
+        request = request.model_copy(update={"scheduler": request.scheduler or "euler-a"})
+        complete = self.catalog.bundle(request.bundle or self.settings.bundle).complete(request)
+        return complete, InstantModel(self.catalog.bundle(complete.bundle or "").size, self.at_window)
+
 
 class Shell:
     """Runs commands and keeps the engines they made."""
@@ -80,11 +96,12 @@ class Shell:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.engines: list[FakeEngine] = []
         self.at_step: Callable[[Step], None] = lambda _: None
+        self.at_window: Callable[[], None] = lambda: None
         self._capsys = capsys
 
     def make_engine(self, catalog: Catalog, settings: Settings) -> FakeEngine:
         self.engines.append(FakeEngine(catalog, settings))
-        self.engines[-1].at_step = self.at_step
+        self.engines[-1].at_step, self.engines[-1].at_window = self.at_step, self.at_window
         return self.engines[-1]
 
     def __call__(self, *words: str | Path) -> tuple[int, str, str]:
@@ -302,7 +319,7 @@ def test_a_failed_save_leaves_what_was_there(shell: Shell, monkeypatch: pytest.M
         file.write(b"half of " + bytes(str(picture.modality), "ascii"))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mmmrs_demo.cli.save_png", full)
+    monkeypatch.setattr("mmmrs_demo.make.save_png", full)
     said = shell.refusal("generate", "a park", "--out", "park.png", "--overwrite")
     assert "No space left on device" in said
     assert [file.read_bytes() for file in Path().iterdir()] == [b"mine"]
@@ -498,3 +515,194 @@ def test_with_a_real_engine_the_same_words_give_the_same_pixels(
         assert first != other
         assert "Model: base" in shell("show", "a.png")[1]
     assert "no RGB → NIR ControlNet for mini yet" in shell.refusal("translate", "rgb2nir", tile, "--out", "d.png")
+
+
+def test_a_geotiff_says_what_was_assumed_and_becomes_one(shell: Shell) -> None:
+    rasters.write(Path("tile.tif"), rasters.pattern(4, low=900, high=9000).astype("uint16"))
+    status, out, err = shell("translate", "rgb2nir", "tile.tif", "--out", "nir.tif", "--bands", "4, 3,2", "--seed", "1")
+    assert (status, out) == (0, "nir.tif\n")
+    assert err.startswith("Bands 4, 3 and 2 are read as red, green and blue: as chosen.\nBlack is")
+    assert read("nir.tif").request == shell.request
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in shell("show", "nir.tif")[1].splitlines())
+    assert shown["Bands"] == "4, 3, 2"
+    assert shown["Input range"].endswith(" DN")
+    assert shell("translate", "rgb2sar", "tile.tif", "--units", "--quiet", "--out", "db.tif") == (0, "db.tif\n", "")
+    with rasterio.open("db.tif") as made:
+        assert made.dtypes == ("float32",)
+
+
+def test_sar_as(shell: Shell) -> None:
+    rasters.write(Path("vv.tif"), rasters.pattern(1, low=0.01, high=0.9).astype("float32"), names=("VV",))
+    for word in ("db", "power", "amplitude"):
+        err = shell("translate", "sar2rgb", "vv.tif", "--sar-as", word, "--out", f"{word}.tif")[2]
+        assert f"Taken as {word}, as chosen".lower() in err.lower()
+    assert "--sar-as" in shell.refusal("translate", "sar2rgb", "vv.tif", "--sar-as", "phase")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("tile.tif --bands red", "numbers with commas"),
+        ("tile.tif --bands 1,2", "needs three bands"),
+        ("tile.tif --bands 1,2,9", "has no band 9"),
+        ("tile.tif --out a.jpg", "should end in .tif or .tiff or .png"),
+        ("tile.png --out a.tif", "ends in .png"),
+        ("tile.png --units", "leave the units out"),
+        ("tile.png tile.tif", "name one with --out"),
+        ("tile.png gone.tif --out out", "no file “gone.tif”"),
+        ("empty --out out", "no picture and no raster in “empty”"),
+        ("tile.png tile.tif --out tile.png", "name one with --out"),
+        ("tile.png tile.tif --out .", "choose another folder"),
+        ("tile.png empty/../tile.png --out out", "both become"),
+    ],
+)
+def test_what_is_wrong_with_files_is_said_in_a_sentence(shell: Shell, tile: Path, words: str, says: str) -> None:
+    rasters.write(tile.with_name("tile.tif"), rasters.pattern(4, high=255).astype("uint8"))
+    Path("empty").mkdir()
+    assert says in shell.refusal("translate", "rgb2sar", *words.split())
+    assert {file.name for file in Path().iterdir()} == {"tile.png", "tile.tif", "empty"}
+
+
+@pytest.fixture
+def folder(tile: Path) -> Path:
+    """A folder of a picture, a scene in a folder of its own, a broken file, and what is to be passed over."""
+    root = tile.parent / "tiles"
+    (root / "scenes" / ".hidden").mkdir(parents=True)
+    tile.rename(root / "tile.png")
+    rasters.write(root / "scenes" / "large.tiff", rasters.pattern(4, 300, 500, high=255).astype("uint8"))
+    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (root / "notes.txt").write_text("not a picture", encoding="utf-8")
+    (root / "scenes" / ".hidden" / "tile.png").write_bytes(b"")
+    (tile.parent / "secret.png").write_bytes(b"outside")
+    (root / "link.png").symlink_to(tile.parent / "secret.png")
+    (root / "inner.png").symlink_to(root / "tile.png")
+    (root / "up").symlink_to(tile.parent)
+    return root
+
+
+def manifest(out: str = "out") -> dict[str, dict[str, Any]]:
+    entries = json.loads(Path(out, "manifest.json").read_text(encoding="utf-8"))
+    with Path(out, "manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["input"], row["output"], row["sha256"], row["error"]) for row in rows] == [
+        (entry["input"], entry["output"], entry["sha256"], entry["error"]) for entry in entries
+    ]
+    return {entry["output"]: entry for entry in entries}
+
+
+def made_in(out: str) -> set[str]:
+    return {file.relative_to(out).as_posix() for file in Path(out).rglob("*") if file.is_file()}
+
+
+WHOLE_FOLDER = {"tile.png", "inner.png", "scenes/large.tif", "manifest.csv", "manifest.json"}
+
+
+def test_a_folder_becomes_one_of_the_same_names(shell: Shell, folder: Path) -> None:
+    status, out, err = shell("translate", "rgb2sar", "tiles", "--seed", "7", "--out", "out")
+    assert status == 1
+    assert out.splitlines() == ["out/inner.png", "out/tile.png", "out/scenes/large.tif"]
+    assert made_in("out") == WHOLE_FOLDER
+    assert "“broken.jpg” is damaged" in err
+    assert "“link.png” and other links lead out of “tiles”" in err
+    assert err.splitlines()[-1] == "3 made, 1 failed: out/manifest.csv says more."
+    entries = manifest()
+    assert set(entries) == WHOLE_FOLDER - {"manifest.csv", "manifest.json"} | {"broken.png"}
+    assert "is damaged" in entries["broken.png"]["error"]
+    large = entries["scenes/large.tif"]
+    assert large["input"] == "tiles/scenes/large.tiff"
+    assert large["sha256"] == hashlib.sha256(Path("out/scenes/large.tif").read_bytes()).hexdigest()
+    assert (large["windows"], large["settings"]["request"]["seed"], large["error"]) == (6, 7, "")
+    assert read("out/scenes/large.tif").request == TranslationRequest.model_validate(large["request"])
+    assert folder.is_dir()
+
+
+def test_what_is_done_is_skipped_and_changed_settings_are_not(shell: Shell, folder: Path) -> None:
+    words = ("translate", "rgb2sar", "tiles", "--quiet", "--out", "out")
+    assert shell(*words)[0] == 1
+    first = {name: entry["sha256"] for name, entry in manifest().items()}
+    (folder / "broken.jpg").unlink()
+    status, out, err = shell("translate", "rgb2sar", "tiles", "--out", "out")
+    assert (status, out, shell.engines[-1].asked) == (0, "", [])
+    assert err.splitlines()[-1] == "3 skipped: out/manifest.csv says more."
+    assert {name: entry["sha256"] for name, entry in manifest().items()} == first
+    Image.new("RGB", (50, 50)).save(folder / "tile.png")  # inner.png shows the same file
+    Path("out/scenes/large.tif").unlink()
+    assert shell(*words)[1].splitlines() == ["out/inner.png", "out/tile.png", "out/scenes/large.tif"]
+    assert shell(*words)[1] == ""
+    assert len(shell(*words, "--steps", "3")[1].splitlines()) == 3
+    assert all(entry["settings"]["request"]["steps"] == 3 for entry in manifest().values() if not entry["error"])
+    assert len(shell(*words, "--steps", "3", "--overwrite")[1].splitlines()) == 3
+
+
+def test_a_strangers_file_is_not_replaced(shell: Shell, tile: Path) -> None:
+    Path("tiles").mkdir()
+    tile.rename("tiles/tile.png")
+    Path("out").mkdir()
+    Path("out/tile.png").write_bytes(b"mine")
+    words = ("translate", "rgb2sar", "tiles", "--out", "out")
+    assert (shell(*words)[0], shell(*words)[0]) == (1, 1)
+    assert Path("out/tile.png").read_bytes() == b"mine"
+    assert shell(*words, "--overwrite")[0] == 0
+    assert read("out/tile.png").request == shell.request
+    Path("out/manifest.json").write_text("[1]", encoding="utf-8")
+    assert "move it away" in shell.refusal(*words)
+
+
+def test_several_files_and_folders(shell: Shell, folder: Path) -> None:
+    status, out, _ = shell(
+        "translate", "rgb2sar", folder / "tile.png", folder / "scenes", "--out", "deep/out", "--quiet"
+    )
+    assert (status, out.splitlines()) == (0, ["deep/out/tile.png", "deep/out/large.tif"])
+    shell("translate", "rgb2sar", "tiles", "--out", "tiles/sar", "--quiet")
+    status, out, _ = shell("translate", "rgb2sar", "tiles", "--out", "tiles/sar", "--quiet")
+    assert (status, out) == (1, "")  # the broken one again, and none of its own results
+
+
+def test_stop_in_a_folder_keeps_what_is_done(shell: Shell, folder: Path) -> None:
+    words = ("translate", "rgb2sar", "tiles", "--out", "out", "--quiet")
+    seen = []
+
+    def interrupt() -> None:
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    shell.at_window = interrupt
+    assert shell(*words)[0] == 130
+    assert set(manifest()) == {"broken.png", "inner.png", "tile.png"}
+    (work,) = Path("out/scenes").iterdir()
+    seed = json.loads((work / "request.json").read_text(encoding="utf-8"))["seed"]
+    (folder / "broken.jpg").unlink()
+    assert shell(*words)[:2] == (0, "out/scenes/large.tif\n")
+    assert manifest()["scenes/large.tif"]["request"]["seed"] == seed
+    assert [file.name for file in Path("out/scenes").iterdir()] == ["large.tif"]
+
+
+def test_a_failure_inside_the_program_does_not_end_a_folder(shell: Shell, folder: Path) -> None:
+    def fail(_: Step) -> None:
+        raise RuntimeError("three is no tensor")
+
+    shell.at_step = fail
+    status, out, err = shell("translate", "rgb2sar", "tiles", "--out", "out")
+    assert (status, out) == (1, "out/scenes/large.tif\n")
+    assert "“tile.png” failed inside the program (RuntimeError: three is no tensor)." in err
+    assert folder.is_dir()
+
+
+def test_windows_and_time_left_on_a_terminal(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
+    (folder / "broken.jpg").unlink()
+    _, _, err = shell("translate", "rgb2sar", "tiles", "--out", "out", "--steps", "3")
+    shown = err.replace("\x1b[K", "").split("\r")
+    assert "1/3 inner.png: Step 1/3, 2 s left" in shown
+    assert "3/3 large.tiff: Window 6/18, 0 s left" in shown
+    assert "3 made" in shown[-2]
+
+
+def test_words_beyond_the_native_size(shell: Shell) -> None:
+    assert shell("generate", "a park", "--width", "512", "--seed", "7", "--out", "park.png") == (0, "park.png\n", "")
+    with Image.open("park.png") as picture:
+        assert picture.size == (512, 512)
+    shown = shell("show", "park.png")[1]
+    assert re.search(r"Windows +9 of 256 px, 64 px in common", shown)
+    assert re.search(r"Scheduler +Euler ancestral", shown)

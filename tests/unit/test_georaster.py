@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.env import get_gdal_config
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -46,6 +47,11 @@ def refusal(
     assert sentence.endswith(".")
     assert "\n" not in sentence
     return sentence
+
+
+def test_what_was_decoded_is_kept_for_the_next_window(tmp_path: Path) -> None:
+    with open_raster(write(tmp_path / "scene.tif", pattern(3).astype("uint8")), SETTINGS):
+        assert get_gdal_config("GDAL_CACHEMAX") == 256 * 2**20  # a bare 256 would be bytes, and keep nothing
 
 
 TYPES = [("uint8", 0, 255), ("uint16", 200, 3000), ("int16", 100, 4000), ("float32", 0, 0.4), ("float64", 0, 0.4)]

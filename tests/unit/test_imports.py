@@ -21,6 +21,8 @@ FLOORS = (
     {"engine", "georaster"},
     {"raster", "geotiff"},
     {"scene"},
+    {"make"},
+    {"batch"},
     {"ui", "dataset", "training", "evaluation"},
     {"cli"},
     {"__main__"},

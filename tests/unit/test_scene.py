@@ -83,12 +83,13 @@ def test_a_scene_has_its_size_and_every_pixel_is_seen(width: int, height: int, t
     assert np.isfinite(colours).all()
 
 
-def test_windows_overlap_and_reach_both_borders() -> None:
-    field = Field.of(1000, 300, Eye())
+@pytest.mark.parametrize(("words", "share"), [(False, scene.OVERLAP), (True, scene.OVERLAP_OF_WORDS)])
+def test_windows_overlap_and_reach_both_borders(words: bool, share: float) -> None:
+    field = Field.of(1000, 300, Eye(), words=words)
     assert field.lefts[0] == 0
     assert field.lefts[-1] + field.side == field.width == 250
     strides = np.diff(field.lefts)
-    assert strides.max() <= field.side * (1 - scene.OVERLAP)
+    assert strides.max() <= field.side * (1 - share)
     assert strides.min() > 0
     assert list(field.bands())[-1][1] == field.height
 
