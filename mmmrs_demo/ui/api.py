@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from gradio.data_classes import FileData, FileDataDict
 from gradio.events import api
 
-from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.raster import read_tile
-from mmmrs_demo.ui.controls import to_request
+from mmmrs_demo.ui.cache import uploaded
+from mmmrs_demo.ui.controls import quantity_of, to_request, to_translation
+from mmmrs_demo.ui.job import PictureJob, translation_job
 from mmmrs_demo.ui.run import ONE_AT_A_TIME, running
-from mmmrs_demo.ui.stage import Job, cached, told, uploaded
+from mmmrs_demo.ui.stage import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mmmrs_demo.ui.job import Job
     from mmmrs_demo.ui.page import Page
 
 
@@ -27,10 +28,9 @@ def add_endpoints(page: Page) -> None:
     async def answer(prepare: Callable[[], Job]) -> FileDataDict:
         with told():
             job = await asyncio.to_thread(prepare)
-            async with running(page.engine, job.request, job.image) as run:
-                rendering = await run.rendering()
-            file = await asyncio.to_thread(cached, rendering)
-            return FileDataDict(**FileData(path=file).model_dump())  # type: ignore[typeddict-item] # a FileData is all it asks
+            async with running(page.engine, job) as run:
+                made = await run.result()
+            return FileDataDict(**FileData(path=made.file).model_dump())  # type: ignore[typeddict-item] # a FileData is all it asks
 
     async def generate(  # noqa: PLR0913, PLR0917 - a program may say all that the page can
         caption: str = "",
@@ -84,7 +84,7 @@ def add_endpoints(page: Page) -> None:
             "seed": seed,
             "bundle": bundle,
         }
-        return await answer(lambda: Job(to_request(form, kind="text")))
+        return await answer(lambda: PictureJob(to_request(form, kind="text")))
 
     async def translate(  # noqa: PLR0913, PLR0917 - as above
         translation: str,
@@ -101,6 +101,9 @@ def add_endpoints(page: Page) -> None:
         controlnet_scale: float | None = None,
         seed: int | None = None,
         bundle: str | None = None,
+        bands: list[int] | None = None,
+        sar_as: str | None = None,
+        units: bool = False,  # noqa: FBT001, FBT002 - named in every call
     ) -> FileDataDict:
         """Render a tile of one modality as a synthetic image of another.
 
@@ -108,7 +111,7 @@ def add_endpoints(page: Page) -> None:
 
         Args:
             translation: rgb2sar, rgb2nir, sar2rgb or nir2rgb.
-            image: The tile: a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000 file.
+            image: The tile: a PNG, JPEG, WebP, BMP or GIF file; or a GeoTIFF or JPEG 2000 of any size.
             caption: What the tile shows, such as "a satellite image shows a city".
             gsd: Ground sample distance: ultra-high, high, ordinary, low or ultra-low.
             weather: snow, fog or night; left out for clear weather.
@@ -121,9 +124,14 @@ def add_endpoints(page: Page) -> None:
             controlnet_scale: How firmly the tile holds the picture, 0 to 2.
             seed: 0 to 2**63 - 1; left out for one drawn at random.
             bundle: Key of the model; left out for the one in use.
+            bands: Of a GeoTIFF or JPEG 2000, the numbers from 1 of the bands to read, such as [4, 3, 2]: three for
+                RGB, one for SAR and NIR; left out for what the file says.
+            sar_as: What the samples of its SAR band are: dB, power or amplitude; left out for what the file says.
+            units: Give dB (SAR) or reflectance (RGB, NIR) as floating-point numbers in place of grey values 0 to 255.
 
         Returns:
-            PNG file of the tile's size that carries its complete request.
+            File of the tile's size that carries its complete request: a GeoTIFF with the coordinate reference system,
+            transform and nodata of the tile where that is a GeoTIFF or JPEG 2000, a PNG for other pictures.
         """
         form = {
             "caption": caption,
@@ -141,9 +149,9 @@ def add_endpoints(page: Page) -> None:
         }
 
         def prepare() -> Job:
-            request = to_request(form, kind="translation", translation=translation)
-            tile = read_tile(uploaded(image), TRANSLATIONS[translation].source, page.settings)
-            return Job(request, tile)
+            request = to_translation(form, translation)
+            reading = {"bands": bands, "quantity": quantity_of(sar_as), "units": units}
+            return translation_job(request, uploaded(image), page.catalog, page.settings, **reading)
 
         return await answer(prepare)
 

@@ -61,7 +61,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "theme": _THEME,
         "css_paths": Path(__file__).with_name("style.css"),
         "footer_links": ["api", "settings"],
-        "max_file_size": settings.max_bytes,
+        "max_file_size": max(
+            settings.max_bytes, settings.max_scene_bytes
+        ),  # what is too much of each is said by its reader
         "run_history": False,
         "enable_monitoring": False,
     }

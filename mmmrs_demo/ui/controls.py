@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 from pydantic import ValidationError
 
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, GSDLevel, Prompt, overflow
+from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.request import SCHEDULERS, TextRequest, TranslationRequest, parse_request
 from mmmrs_demo.ui.page import QUIET, defaults
 
@@ -149,3 +150,22 @@ def to_request(form: dict[str, Any], **more: Any) -> TextRequest | TranslationRe
     said = {name: value for name, value in form.items() if value not in (None, "")}
     prompt = {part: said.pop(part) for part in Prompt.model_fields if part in said}
     return parse_request({**said, **more, "prompt": prompt})
+
+
+def to_translation(form: dict[str, Any], key: str) -> TranslationRequest:
+    """Build the request of a translation as `to_request` does."""
+    request = to_request(form, kind="translation", translation=key)
+    return cast("TranslationRequest", request)
+
+
+def quantity_of(name: str | None) -> Quantity | None:
+    """Return what the samples of a SAR band are; None where nothing was said.
+
+    Raises:
+        UserError: There is no such quantity.
+    """
+    if not name:
+        return None
+    if name not in list(Quantity):
+        raise UserError(f"Samples of SAR are {', '.join(Quantity)}, not “{name[:40]}”.")
+    return Quantity(name)

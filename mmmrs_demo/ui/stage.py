@@ -9,43 +9,26 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.provenance import file_name, save_png
-from mmmrs_demo.request import Rendering, Step
+from mmmrs_demo.make import PNG
+from mmmrs_demo.request import Step
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.run import ONE_AT_A_TIME, EngineLike, running
+from mmmrs_demo.ui.run import ONE_AT_A_TIME, EngineLike, News, running
 
 if TYPE_CHECKING:
     from gradio.components import Component
     from PIL import Image
 
-    from mmmrs_demo.request import TextRequest, TranslationRequest
+    from mmmrs_demo.ui.job import Job, Made
 
 _BROKEN = "It failed inside the program, whose log says why; nothing that you entered was lost."
 _MINUTE = 60  # seconds
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a form asks for.
-
-    Attributes:
-        request: The request.
-        image: Input of a translation.
-    """
-
-    request: TextRequest | TranslationRequest
-    image: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -105,21 +88,22 @@ def connect(
         with told():
             yield {actions.progress: _said("Preparing …")}
             job = await asyncio.to_thread(prepare, **values)
-            before = await asyncio.to_thread(cached, job.image) if job.image else None
-            async with running(engine, job.request, job.image) as work:
-                async for step in work.steps():
-                    news: dict[Component, Any] = {actions.progress: _counted(step) if step else gr.skip()}
-                    if step and step.preview:
-                        news[result.picture] = _framed(before, step.preview)
-                    yield news
-                rendering = await work.rendering()
-            file = await asyncio.to_thread(cached, rendering)
+            before = await asyncio.to_thread(job.before)
+            async with running(engine, job) as work:
+                async for news in work.news():
+                    shown: dict[Component, Any] = {actions.progress: _counted(news) if news else gr.skip()}
+                    if isinstance(news, Step) and news.preview:
+                        shown[result.picture] = _framed(before, news.preview)
+                    yield shown
+                made = await work.result()
+            title = engine.catalog.bundle(made.request.bundle or "").title
+            kind = "PNG" if made.file.endswith(PNG) else "GeoTIFF"
             yield {
-                result.picture: _framed(before, file),
-                result.facts: gr.update(value=_facts(rendering), visible=True),
-                result.download: gr.update(value=file, visible=True),
+                result.picture: _framed(before, made.picture),
+                result.facts: gr.update(value=_facts(made, title), visible=True),
+                result.download: gr.update(value=made.file, label=f"Download {kind}", visible=True),
                 result.reuse: gr.update(visible=True),
-                result.seed: str(rendering.request.seed),
+                result.seed: str(made.request.seed),
             }
 
     # The buttons change places in the browser, at once: an answer from the server could come after the next click.
@@ -132,7 +116,7 @@ def connect(
     work = started.then(
         run,
         inputs_kwargs=form,
-        preprocess=False,  # the request checks what is said, and `read_tile` is the first to open an upload
+        preprocess=False,  # the request checks what is said, and our own readers are the first to open an upload
         outputs=[actions.progress, result.picture, result.facts, result.download, result.reuse, result.seed],
         show_progress="hidden",
         api_visibility="private",
@@ -156,35 +140,6 @@ def told() -> Iterator[None]:
         raise gr.Error(_BROKEN, print_exception=False) from error
 
 
-def uploaded(file: Any) -> str:
-    """Return the path of a file that came through Gradio's upload.
-
-    Gradio itself lets a program name any file of the server where a picture is expected, so each is checked here.
-
-    Args:
-        file: A FileData as a dict.
-
-    Raises:
-        UserError: It is none, or lies elsewhere.
-    """
-    path = file.get("path") if isinstance(file, dict) else None
-    if not path or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-        raise UserError("The image should be an uploaded file; in Python: gradio_client.handle_file(path).")
-    return str(path)
-
-
-def cached(picture: Image.Image | Rendering) -> str:
-    """Write a PNG where Gradio serves files from and deletes them again; a rendering's carries its request."""
-    data = BytesIO()
-    if isinstance(picture, Rendering):
-        save_png(picture, data)
-        name = file_name(picture.request)
-    else:
-        picture.save(data, "PNG")
-        name = "input.png"
-    return save_bytes_to_cache(data.getvalue(), name, get_upload_folder())
-
-
 def _in_browser(*updates: dict[str, Any]) -> str:
     """Return a JavaScript function that gives these updates, so that they need no server."""
     return f"() => {json.dumps(updates)}"
@@ -198,12 +153,15 @@ def _said(words: str, bar: str = "<progress aria-label='Progress'></progress>") 
     return gr.update(value=f"{bar}<p>{words}</p>", visible=True)
 
 
-def _counted(step: Step) -> dict[str, Any]:
-    left = step.seconds / step.index * (step.total - step.index)
-    return _said(
-        f"Step {step.index} of {step.total} · {_duration(step.seconds)}, about {_duration(left)} left",
-        f"<progress aria-label='Progress' max='{step.total}' value='{step.index}'></progress>",
-    )
+def _counted(news: News) -> dict[str, Any]:
+    if isinstance(news, Step):
+        done, counted = news.index, f"Step {news.index} of {news.total} · {_duration(news.seconds)}"
+        left: float | None = news.seconds / news.index * (news.total - news.index)
+    else:
+        done, counted = news.done, f"Window {news.done:,} of {news.total:,}"
+        left = news.seconds_left
+    said = counted if left is None else f"{counted}, about {_duration(left)} left"
+    return _said(said, f"<progress aria-label='Progress' max='{news.total}' value='{done}'></progress>")
 
 
 def _duration(seconds: float) -> str:
@@ -212,14 +170,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
 
 
-def _facts(rendering: Rendering) -> str:
-    request = rendering.request
+def _facts(made: Made, title: str) -> str:
+    request = made.request
     told = (
         "<strong>Synthetic image</strong>",
-        escape(str(rendering.model.get("title", request.bundle))),
+        escape(title),
         f"seed {request.seed}",
         f"{request.steps} steps",
-        f"{rendering.image.width}×{rendering.image.height} px",
-        _duration(rendering.seconds),
+        *((f"{made.windows:,} windows",) if made.windows else ()),
+        f"{made.size[0]}×{made.size[1]} px",
+        _duration(made.seconds),
     )
     return " · ".join(f"<span>{words}</span>" for words in told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,28 @@ import gradio as gr
 
 from mmmrs_demo.catalog import BASE
 from mmmrs_demo.errors import UserError
+from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import Prompt
+from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.ui import controls
+from mmmrs_demo.ui.cache import uploaded
+from mmmrs_demo.ui.job import Job, translation_job
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.stage import Actions, Job, Result, connect, told, uploaded
+from mmmrs_demo.ui.stage import Actions, Result, connect, told
+from mmmrs_demo.ui.tile import band_numbers, is_picture, look, raster_of
 
 if TYPE_CHECKING:
+    from gradio.components import Component
+
     from mmmrs_demo.modality import Translation
     from mmmrs_demo.ui.page import Page
 
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+_BANDS = {Modality.RGB: "4, 3, 2", Modality.NIR: "4", Modality.SAR: "1"}  # for example
+_CALLED = {Quantity.DB: "dB"}
+_ANSWERED: dict[str, Any] = QUIET | {"queue": True, "preprocess": False}
+"""Arguments of events about the upload: without the queue an error would not be shown, and only we open it."""
 
 
 def translate_tab(page: Page, translation: Translation) -> None:
@@ -36,6 +48,10 @@ def translate_tab(page: Page, translation: Translation) -> None:
                 height=256,
                 elem_classes="tile",
             )
+            other = gr.UploadButton(
+                "Choose a GeoTIFF or JPEG 2000", file_types=[".tif", ".tiff", ".jp2", ".j2k"], size="sm"
+            )
+            reading = _Reading.lay_out(source)
             if examples := sorted(_EXAMPLES.glob(f"{source}_*.png")):
                 gr.Examples([[str(file)] for file in examples], tile, label="Tiles to try", api_visibility="private")
             parts = controls.prompt_parts(prompt)
@@ -55,17 +71,112 @@ def translate_tab(page: Page, translation: Translation) -> None:
                 )
             )
 
-    def prepare(tile: dict[str, Any] | None, **form: Any) -> Job:
+    def prepare(tile: dict[str, Any] | None, bands: str, samples: str, units: bool, **form: Any) -> Job:  # noqa: FBT001 - a value of the form
         if tile is None:
             raise UserError(f"Choose the {source.label} tile first: drop a picture file on the field, or click it.")
-        image = read_tile(uploaded(tile), source, page.settings)
-        request = controls.to_request(form, kind="translation", translation=translation.key)
-        return Job(request, image)
+        request = controls.to_translation(form, translation.key)
+        file = uploaded(tile)
+        raster = raster_of(file)
+        if raster is None:  # a picture, or a raster about which nothing could be said yet
+            return translation_job(request, file, page.catalog, page.settings)
+        said = {"bands": band_numbers(bands), "quantity": controls.quantity_of(samples), "units": units}
+        return translation_job(request, raster, page.catalog, page.settings, **said)
 
-    def check(tile: dict[str, Any]) -> None:
+    def hand_over(file: dict[str, Any]) -> str:
         with told():
-            read_tile(uploaded(tile), source, page.settings)
+            return str(uploaded(file))
 
-    # Without the queue an error would not be shown.
-    tile.upload(check, tile, None, preprocess=False, **(QUIET | {"queue": True}))
-    connect(page.engine, prepare, {"bundle": page.bundle, "tile": tile, **parts, **settings}, actions, result)
+    # Many a browser does not know that a JPEG 2000 is a picture, and the field takes what it knows as one.
+    other.upload(hand_over, other, tile, **_ANSWERED)
+    reading.follow(page, source, tile, parts["gsd"])
+    form = {"bundle": page.bundle, "tile": tile, **reading.fields, **parts, **settings}
+    connect(page.engine, prepare, form, actions, result)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a raster is read, beneath its preview; hidden for pictures."""
+
+    note: gr.HTML
+    row: gr.Row
+    bands: gr.Textbox
+    samples: gr.Dropdown
+    units: gr.Checkbox
+
+    @property
+    def fields(self) -> dict[str, Component]:
+        """What a person can say, by name."""
+        return {"bands": self.bands, "samples": self.samples, "units": self.units}
+
+    @classmethod
+    def lay_out(cls, source: Modality) -> _Reading:
+        """Lay it out beneath the tile."""
+        note = gr.HTML(visible=False, elem_classes="note raster")
+        with gr.Row(visible=False, elem_classes="reading") as row:
+            bands = gr.Textbox(
+                "",
+                label="Bands",
+                placeholder=f"such as {_BANDS[source]}",
+                lines=1,
+                max_lines=1,
+                min_width=120,
+            )
+            samples = gr.Dropdown(
+                [("As detected", ""), *((_CALLED.get(one, one.capitalize()), one.value) for one in Quantity)],
+                value="",
+                label="Samples are",
+                filterable=False,
+                min_width=120,
+                visible=source is Modality.SAR,
+            )
+            units = gr.Checkbox(
+                label="Physical units",
+                info="dB or reflectance, not grey values",
+                min_width=120,
+                visible=source is not Modality.SAR,  # a picture made from backscatter has none
+            )
+        return cls(note, row, bands, samples, units)
+
+    def follow(self, page: Page, source: Modality, tile: gr.Image, gsd: Component) -> None:
+        """Draw what is uploaded, say what is known of it, and do so again when something else is said."""
+        outputs = [tile, self.note, self.row, self.bands, self.samples, self.units, gsd]
+
+        def arrive(tile: dict[str, Any] | None) -> Any:
+            hidden = [gr.skip(), gr.update(visible=False), gr.update(visible=False), "", "", False, gr.skip()]
+            if tile is None:
+                return hidden
+            with told():
+                file = uploaded(tile)
+                if raster_of(file):  # its preview, which was drawn here
+                    return gr.skip()
+                if is_picture(file):
+                    read_tile(file, source, page.settings)
+                    return hidden
+                seen = look(file, source, page.settings)
+            return [
+                str(seen.preview),
+                gr.update(value=seen.facts, visible=True),
+                gr.update(visible=True),
+                gr.update(value=seen.bands, visible=seen.choice),
+                "",
+                False,
+                seen.level or gr.skip(),
+            ]
+
+        def again(tile: dict[str, Any] | None, bands: str, samples: str) -> Any:
+            raster = raster_of(uploaded(tile)) if tile else None
+            if raster is None:
+                return gr.skip()
+            with told():
+                seen = look(raster, source, page.settings, band_numbers(bands), controls.quantity_of(samples))
+            return [str(seen.preview), gr.update(value=seen.facts, visible=True)]
+
+        tile.change(arrive, tile, outputs, **_ANSWERED)
+        gr.on(
+            [self.bands.submit, self.bands.blur, self.samples.input],
+            again,
+            [tile, self.bands, self.samples],
+            [tile, self.note],
+            trigger_mode="always_last",
+            **_ANSWERED,
+        )

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from mmmrs_demo.errors import Stopped
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
+from tests.instant import InstantModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,8 @@ class FakeEngine:
 
     Attributes:
         pause: Seconds of each step.
-        hold_after: A run that has done so many steps waits until this is raised, or it is stopped.
+        hold_after: A run that has done so many steps, or batches of windows, waits until this is raised, or it is
+            stopped.
         requests: Those that were begun, complete.
         stopped: How many runs were stopped.
         loaded: Bundles that were loaded ahead.
@@ -73,6 +75,24 @@ class FakeEngine:
                 if on_step:
                     on_step(Step(index, total, picture.resize((32, 32)), time.monotonic() - begun))
         return _rendering(bundle, request, picture, time.monotonic() - begun)
+
+    def windows(
+        self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None
+    ) -> tuple[TextRequest | TranslationRequest, InstantModel]:
+        bundle = self.catalog.bundle(request.bundle or self.settings.bundle)
+        request = bundle.complete(request.model_copy(update={"scheduler": request.scheduler or "euler-a"}))
+        self.requests.append(request)
+        batches = 0
+
+        def at_window() -> None:
+            nonlocal batches
+            while stop and batches >= self.hold_after:
+                if stop.wait(0.01):
+                    self.stopped += 1
+                    raise Stopped
+            batches += 1
+
+        return request, InstantModel(bundle.size, at_window)
 
 
 def _picture(request: TextRequest | TranslationRequest, image: Image.Image | None) -> Image.Image:

@@ -47,10 +47,10 @@ def done(panel: Locator) -> None:
     expect(panel.locator(".block.facts")).to_contain_text("Synthetic image")
 
 
-def download(page: Page, panel: Locator, folder: Path) -> Path:
+def download(page: Page, panel: Locator, folder: Path, kind: str = "PNG") -> Path:
     """Press the button and return the file, which has the name that was suggested."""
     with page.expect_download() as download:
-        press(panel, "Download PNG")
+        press(panel, f"Download {kind}")
     file = folder / download.value.suggested_filename
     download.value.save_as(file)
     return file
@@ -61,7 +61,7 @@ def upload(panel: Locator, content: bytes | Image.Image, name: str = "tile.png")
         data = BytesIO()
         content.save(data, "PNG")
         content = data.getvalue()
-    panel.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+    panel.locator(".tile input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
 
 
 def tile(size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -373,7 +373,8 @@ def test_every_input_has_a_label(page: Page) -> None:
         panel = tab(page, name)
         unfold(panel)
         nameless = panel.locator("input:not([type=hidden]), textarea").evaluate_all(
-            "all => all.filter(i => !i.labels?.length && !i.ariaLabel && !i.getAttribute('aria-labelledby'))"
+            "all => all.filter(i => getComputedStyle(i).display != 'none')"
+            ".filter(i => !i.labels?.length && !i.ariaLabel && !i.getAttribute('aria-labelledby'))"
             ".map(i => i.outerHTML)"
         )
         assert nameless == []
