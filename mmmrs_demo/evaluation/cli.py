@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmmrs_demo.catalog import Bundle, Catalog
 from mmmrs_demo.errors import UserError
+from mmmrs_demo.evaluation.clock import Clock
 from mmmrs_demo.evaluation.text_cli import DESCRIPTION, add_text_arguments, run_text
 from mmmrs_demo.files import called
 from mmmrs_demo.modality import TRANSLATIONS
@@ -139,7 +138,7 @@ def _translation(
         for trial, beside in zip(trials, rivals, strict=True):
             folder = args.out / "unet"
             beside["unet"] = unet.train(trial.training, bundle.size, args.unet_steps, args.unet_width, folder)
-    engine, clock = make_engine(), _Clock(sum(len(trial.measured) for trial in trials))
+    engine, clock = make_engine(), Clock(sum(len(trial.measured) for trial in trials), "tiles")
     outcomes = []
     lpips = perceptual.distance if perceptual else None
     for trial, beside in zip(trials, rivals, strict=True):
@@ -177,23 +176,3 @@ def _command(args: argparse.Namespace, bundle: Bundle, directions: list[str]) ->
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-class _Clock:
-    """Tells how far a run has come and how long the rest will take.
-
-    Args:
-        total: Tiles of the whole run.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._began = time.monotonic()
-
-    def tick(self, name: str) -> None:
-        """Say that the tile of that name is done."""
-        self._done += 1
-        left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        told = f"{self._done} of {self._total} tiles, {left / 60:.1f} min left: {name}"
-        print(told, file=sys.stderr, flush=True)

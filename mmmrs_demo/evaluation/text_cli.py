@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmmrs_demo.catalog import BASE, Bundle, Catalog
 from mmmrs_demo.errors import UserError
+from mmmrs_demo.evaluation.clock import Clock
 from mmmrs_demo.files import called
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 IMAGES = 500
 """Pictures of the paper's benchmark."""
-
-_SECONDS = 10  # between two lines of progress
 
 DESCRIPTION = """Makes pictures from the prompts of held-out tiles, once with the bundle's LoRA and once without, and
 measures them against the real tiles: whether a classifier that learnt from real tiles sees what the prompt says, how
@@ -90,11 +87,11 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
         for name, scale in scales.items()
     }
     if lacking := text.missing({file: request for files in wanted.values() for file, request in files.items()}):
-        text.generate(make_engine(), lacking, _Clock(len(lacking), "pictures").tick)
+        text.generate(make_engine(), lacking, Clock(len(lacking), "pictures").tick)
     made = {name: text.album(list(files), trial, text.TITLES[name]) for name, files in wanted.items()}
     looks = text.looks(trial, made, inception=inception is not None)
     first = next(iter(wanted.values()))
-    outcome = text.measure(trial, made, judge, inception, _Clock(looks, "looks").tick)
+    outcome = text.measure(trial, made, judge, inception, Clock(looks, "looks").tick)
     about = {
         "command": _command(args, bundle),
         "bundle": bundle.key,
@@ -116,27 +113,3 @@ def _command(args: argparse.Namespace, bundle: Bundle) -> str:
         if (value := getattr(args, name)) is not None:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
-
-
-class _Clock:
-    """Tells now and then how far a run has come and how long the rest will take.
-
-    Args:
-        total: How often it will tick.
-        what: What a tick is, in the plural.
-    """
-
-    def __init__(self, total: int, what: str) -> None:
-        self._total, self._what = total, what
-        self._done = 0
-        self._began = self._told = time.monotonic()
-
-    def tick(self, name: str) -> None:
-        """Say that one more is done, which has that name."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._told >= _SECONDS or self._done == self._total:
-            self._told = now
-            left = (now - self._began) / self._done * (self._total - self._done) / 60
-            told = f"{self._done:,} of {self._total:,} {self._what}, {left:.1f} min left: {name}"
-            print(told, file=sys.stderr, flush=True)

@@ -606,7 +606,10 @@ def shell(tmp_path: Path, catalog: Catalog) -> Shell:
     return Shell(tmp_path, catalog)
 
 
-def test_the_command_writes_a_report(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_report(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmmrs_demo.evaluation.clock._SECONDS", 0)  # a line for every tile
     shell("--direction", "rgb2sar", "nir2rgb", "rgb2sar", "--tiles", "2", "--samples", "2", "--seed", "5")
     out, err = capsys.readouterr()
     assert out == f"{shell.out / 'report.md'}\n"
