@@ -204,6 +204,20 @@ def choose(
     raise UserError(_unknown(modality, bands, who))
 
 
+def band_numbers(text: str) -> list[int] | None:
+    """Return the numbers in "4, 3, 2"; None where there are none.
+
+    Raises:
+        UserError: There is something else.
+    """
+    parts = re.split(r"[\s,;]+", text.strip(" ,;"))
+    if parts == [""]:
+        return None
+    if not all(re.fullmatch(r"[0-9]{1,5}", part) for part in parts):
+        raise UserError(f"Bands should be numbers with commas, such as 4, 3, 2, not “{text[:40]}”.")
+    return [int(part) for part in parts]
+
+
 def sensor_of(bands: Sequence[Band], tags: Mapping[str, str]) -> str:
     """Return the name of the sensor that tags, band names or the number of bands tell; "" for none."""
     if sensor := _sensor(bands, tags):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 from pydantic import ValidationError
 
 from mmmrs_demo import __version__
+from mmmrs_demo.bands import band_numbers
 from mmmrs_demo.batch import MANIFEST, Item, collect, translate_all
 from mmmrs_demo.catalog import Bundle, Catalog, Status
 from mmmrs_demo.errors import Stopped, UserError, explain
@@ -286,12 +287,7 @@ def _request(args: argparse.Namespace, form: dict[str, Any], settings: Settings)
 
 def _reading(args: argparse.Namespace) -> dict[str, Any]:
     """Return what a person says of how rasters are read and written."""
-    bands = None
-    if args.bands is not None:
-        try:
-            bands = [int(number) for number in re.split(r"[,\s]+", args.bands.strip())]
-        except ValueError as error:
-            raise UserError(f"Bands are numbers with commas, such as 4,3,2, not “{args.bands}”.") from error
+    bands = None if args.bands is None else band_numbers(args.bands)
     return {"bands": bands, "quantity": _QUANTITIES.get(args.sar_as), "units": args.units}
 
 

@@ -35,7 +35,7 @@ from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.training import sheets
 from mmmrs_demo.training.latents import Latents
 from mmmrs_demo.training.loop import SHEETS, Loss, Plan, Share, Stage
-from mmmrs_demo.training.noise import Drawn, Noise, guided
+from mmmrs_demo.training.noise import Drawn, Noise, guided, prompts
 from mmmrs_demo.training.sheets import Look
 
 LORA = Plan(200_000, 4, 1e-4, warmup=500, ema=0)
@@ -44,8 +44,6 @@ CONTROLNET = {key: Plan(80_000 if "sar" in key else 20_000, 4, 5e-5, warmup=500,
 
 RANK = 4
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-CAPTION_DROPOUT = 0.1
-"""Share of captions left out, so that guidance has something to guide away from."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,11 @@ def train_lora(job: Job, pipeline: StableDiffusionPipeline, noise: Noise, accele
 
     def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         numbers = rng.integers(len(samples.rows), size=job.plan.batch)
-        return noise.loss(Drawn(numbers, _prompts(samples, numbers, rng)), rng, share)
+        return noise.loss(Drawn(numbers, prompts(samples, numbers, rng), np.zeros_like(numbers)), rng, share)
 
     def sheet() -> Image.Image:
-        prompts = [prompt.text for prompt in PAPER_PROMPTS[: sheets.PICTURES]]
-        return sheets.draw(pipeline, prompts, _look(job, TextRequest(prompt=PAPER_PROMPTS[0])))
+        told = [prompt.text for prompt in PAPER_PROMPTS[: sheets.PICTURES]]
+        return sheets.draw(pipeline, told, _look(job, TextRequest(prompt=PAPER_PROMPTS[0])))
 
     last = _learn(job, {"unet": pipeline.unet}, loss, sheet, accelerator)
     if accelerator.is_main_process:
@@ -145,7 +143,7 @@ def train_controlnet(job: Job, pipeline: StableDiffusionPipeline, noise: Noise, 
     def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         sources, targets = pairs[rng.integers(len(pairs), size=job.plan.batch)].T
         # The satellite that a prompt names is that of the input.
-        drawn = Drawn(targets, _prompts(samples, sources, rng))
+        drawn = Drawn(targets, prompts(samples, sources, rng), np.zeros_like(targets))
         return noise.loss(drawn, rng, share, guided(controlnet, samples, share.of(sources), share.of(drawn.turns)))
 
     shown = sheets.examples(job.data, TRANSLATIONS[job.what])
@@ -164,10 +162,6 @@ def _look(job: Job, request: TextRequest | TranslationRequest) -> Look:
     """Return how the bundle would answer a request that asks for nothing particular."""
     meant = job.bundle.complete(request)
     return Look(job.bundle.size, meant.steps or 1, meant.guidance or 1.0, job.precision)
-
-
-def _prompts(samples: Samples, numbers: np.ndarray, rng: np.random.Generator) -> list[str]:
-    return ["" if rng.random() < CAPTION_DROPOUT else samples.rows[n]["prompt"] for n in numbers]
 
 
 def _learn(

@@ -13,17 +13,16 @@ from peft import LoraConfig
 from torch.nn import functional
 
 from mmmrs_demo.dataset import captions
-from mmmrs_demo.dataset.samples import TURNS, Samples
+from mmmrs_demo.dataset.samples import TURNS
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.training.latents import Latents, batch
 from mmmrs_demo.training.loop import Loss, Plan, Share, Stage, autocast
-from mmmrs_demo.training.noise import Drawn, Noise, guided
+from mmmrs_demo.training.noise import Drawn, Noise, guided, prompts
 from mmmrs_demo.training.text import HIDDEN
 
 CHANNELS = (64, 112, 176)
 SIDE = 32
-CAPTION_DROPOUT = 0.1
 PART_KEPT = 0.9
 """How often a prompt names the GSD level, and how often the satellite."""
 
@@ -145,7 +144,7 @@ def train_base(
             return captions_alone(step, rng, share)
         key = keys[step // 2 % len(keys)]
         sources, targets = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chances[key])].T
-        drawn = Drawn(targets, _prompts(samples, sources, _full_prompt, rng), rng.integers(TURNS, size=plan.batch))
+        drawn = Drawn(targets, prompts(samples, sources, rng, _full_prompt), rng.integers(TURNS, size=plan.batch))
         condition = guided(controlnets[key], samples, share.of(sources), share.of(drawn.turns))
         return noise.loss(drawn, rng, share, condition, attempts=2)
 
@@ -170,14 +169,10 @@ def _caption_loss(noise: Noise, numbers: list[int], telling: _Telling, plan: Pla
 
     def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         chosen = rng.choice(numbers, plan.batch, p=chances)
-        drawn = Drawn(chosen, _prompts(samples, chosen, telling, rng), rng.integers(TURNS, size=plan.batch))
+        drawn = Drawn(chosen, prompts(samples, chosen, rng, telling), rng.integers(TURNS, size=plan.batch))
         return noise.loss(drawn, rng, share)
 
     return loss
-
-
-def _prompts(samples: Samples, numbers: np.ndarray, telling: _Telling, rng: np.random.Generator) -> list[str]:
-    return ["" if rng.random() < CAPTION_DROPOUT else telling(samples.rows[number], rng) for number in numbers]
 
 
 def _plain_caption(row: dict[str, Any], rng: np.random.Generator) -> str:

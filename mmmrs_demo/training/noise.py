@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ Condition = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, Any]]
 """Given noisy latents, noise levels and the encoded prompts, returns more arguments of the UNet."""
 
 
+CAPTION_DROPOUT = 0.1
+"""Share of captions left out, so that guidance has something to guide away from."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """The samples of one step's whole batch.
@@ -27,17 +31,12 @@ class Drawn:
     Attributes:
         numbers: rows of the data set.
         prompts: as many.
-        turns: as many, as `Samples.picture` takes them; none are turned by default.
+        turns: as many, as `Samples.picture` takes them.
     """
 
     numbers: NDArray[np.int64]
     prompts: list[str]
-    turns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def __post_init__(self) -> None:
-        """Turn nothing where nothing was said."""
-        if not self.turns.size:
-            object.__setattr__(self, "turns", np.zeros(len(self.numbers), np.int64))
+    turns: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,16 @@ class Noise:
         with autocast(device, self.precision):
             said = self.unet(noisy, steps, words, **condition(noisy, steps, words)).sample
         return (said.float() - target).square().mean()
+
+
+def prompts(
+    samples: Samples,
+    numbers: NDArray[np.int64],
+    rng: np.random.Generator,
+    telling: Callable[[dict[str, Any], np.random.Generator], str] = lambda row, _: row["prompt"],
+) -> list[str]:
+    """Return what is said of some rows: what `telling` makes of each, and nothing now and then."""
+    return ["" if rng.random() < CAPTION_DROPOUT else telling(samples.rows[number], rng) for number in numbers]
 
 
 def guided(

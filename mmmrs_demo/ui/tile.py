@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -54,20 +53,6 @@ def raster_of(file: Path) -> Path | None:
     """Return the raster whose preview a file is; None where it is none."""
     name, mark, _ = file.name.rpartition(_PREVIEW)
     return raster if name and mark and (raster := file.with_name(name)).is_file() else None
-
-
-def band_numbers(text: str) -> list[int] | None:
-    """Return the numbers in "4, 3, 2"; None where there are none.
-
-    Raises:
-        UserError: There is something else.
-    """
-    parts = re.split(r"[\s,;]+", text.strip(" ,;"))
-    if parts == [""]:
-        return None
-    if not all(re.fullmatch(r"[0-9]{1,5}", part) for part in parts):
-        raise UserError(f"Bands should be numbers with commas, such as 4, 3, 2, not “{text[:40]}”.")
-    return [int(part) for part in parts]
 
 
 def look(

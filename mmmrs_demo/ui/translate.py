@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from mmmrs_demo.bands import band_numbers
 from mmmrs_demo.catalog import BASE
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import Modality
@@ -19,7 +20,7 @@ from mmmrs_demo.ui.cache import uploaded
 from mmmrs_demo.ui.job import Job, translation_job
 from mmmrs_demo.ui.page import QUIET
 from mmmrs_demo.ui.stage import Actions, Result, connect, told
-from mmmrs_demo.ui.tile import band_numbers, is_picture, look, raster_of
+from mmmrs_demo.ui.tile import is_picture, look, raster_of
 
 if TYPE_CHECKING:
     from gradio.components import Component
