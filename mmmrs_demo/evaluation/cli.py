@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmmrs_demo.catalog import Bundle, Catalog
+from mmmrs_demo.catalog import BASE, Bundle, Catalog
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation.clock import Clock
 from mmmrs_demo.evaluation.text_cli import DESCRIPTION, add_text_arguments, run_text
@@ -71,7 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = kinds.add_parser("text", help="measure pictures made from words", description=DESCRIPTION)
     add_text_arguments(text)
+    autoencoder = kinds.add_parser("autoencoder", help="measure what it leaves of tiles", description=_AUTOENCODER)
+    for name, words in (
+        ("data", "folder of a data set by `mmmrs-demo dataset build`"),
+        ("out", "folder of the report"),
+    ):
+        autoencoder.add_argument(f"--{name}", type=Path, required=True, help=words)
+    autoencoder.add_argument("--bundle", metavar="KEY", help="models to measure (default: as elsewhere)")
 
+
+_AUTOENCODER = """Encodes and decodes held-out tiles and measures what is left of them: the best that any picture made
+through this autoencoder can be. Writes its part of report.md and report.json, and a sheet of pictures."""
 
 _TRANSLATION = """Translates tiles of places that training never saw and measures the results against the real pictures,
 beside two simple guesses and a U-Net that learns the translation from the training tiles. Writes its part of report.md
@@ -96,7 +106,9 @@ def run(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_engine:
     Raises:
         UserError: Something cannot be measured as it was asked for.
     """
-    {"translation": _translation, "text": run_text}[args.kind](args, catalog, bundle, make_engine)
+    {"translation": _translation, "text": run_text, "autoencoder": _autoencoder}[args.kind](
+        args, catalog, bundle, make_engine
+    )
 
 
 def _translation(
@@ -118,11 +130,7 @@ def _translation(
     trials = [plan(train, test, TRANSLATIONS[key], args.tiles) for key in directions]
     perceptual = Perceptual(args.lpips) if args.lpips else None
     report.read(args.out)  # one that cannot be added to is known before anything is measured
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{called(args.out)} cannot be the report's folder: choose another with --out.") from error
-
+    _folder(args.out)
     sampling = Sampling(args.samples, args.seed, args.guidance)
     about = {
         "command": _command(args, bundle, directions),
@@ -145,6 +153,41 @@ def _translation(
         outcomes.append(measure(engine, trial, bundle, sampling, beside, clock.tick, lpips))
         report_translation.write(args.out, about, outcomes)
     print(args.out / "report.md")
+
+
+def _autoencoder(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, _: Callable[[], Translator]) -> None:
+    from mmmrs_demo.dataset.manifest import Manifest
+    from mmmrs_demo.dataset.samples import Samples
+    from mmmrs_demo.engine import load_base
+    from mmmrs_demo.evaluation import autoencoder, report, report_autoencoder
+
+    location = catalog.locate(bundle, BASE)
+    if location.hint:
+        raise UserError(location.hint)
+    samples = Samples(Manifest(args.data), "test")
+    report.read(args.out)
+    _folder(args.out)
+    clear = sum(row["weather_by"] is None for row in samples.rows)
+    vae = load_base(location, "cpu").vae
+    outcome = autoencoder.measure(vae, samples, bundle.size, Clock(clear, "tiles").tick)
+    words = ["mmmrs-demo", "evaluate", args.kind, "--data", str(args.data), "--out", str(args.out)]
+    about = {
+        "command": shlex.join([*words, "--bundle", bundle.key]),
+        "bundle": bundle.key,
+        "title": bundle.title,
+        "trained_on": bundle.summary,
+        "size": bundle.size,
+    }
+    report.write_sheet(args.out / report_autoencoder.SHEET, outcome.sheet, "Real tiles, each beside itself redrawn.")
+    report.update(args.out, args.kind, about, {"figures": report.plain(outcome.figures, 4)})
+    print(args.out / "report.md")
+
+
+def _folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{called(out)} cannot be the report's folder: choose another with --out.") from error
 
 
 def _check(args: argparse.Namespace) -> None:

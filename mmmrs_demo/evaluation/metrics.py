@@ -195,6 +195,21 @@ def looks_ratio(made: np.ndarray, real: np.ndarray, guide: np.ndarray) -> float:
     return _ratio(looks(made, windows), looks(real, windows))
 
 
+def contrast_ratio(made: np.ndarray, real: np.ndarray) -> float:
+    """Return the ratio of two pictures' mean standard deviations within windows; below 1 is smoother.
+
+    It is NaN where the real picture is a plain colour.
+    """
+    made_windows, real_windows = (_deviation(_windows(_bands(one).mean(axis=2)), axis=1) for one in (made, real))
+    return _ratio(float(made_windows.mean()), float(real_windows.mean()))
+
+
+def colour_ratio(made: np.ndarray, real: np.ndarray) -> float:
+    """Return the ratio of the mean differences between two pictures' bands; below 1 is greyer, NaN for a grey one."""
+    made_colours, real_colours = (np.abs(np.diff(_bands(one), axis=2)) for one in (made, real))
+    return _ratio(float(made_colours.mean()), float(real_colours.mean())) if real_colours.size else math.nan
+
+
 def outline(picture: np.ndarray) -> np.ndarray:
     """Return what is left of a picture to someone who looks from far away.
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mmmrs_demo import __version__
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called, opened, whole
 
-KINDS = {"translation": "Translations", "text": "Text to image"}
+KINDS = {"translation": "Translations", "text": "Text to image", "autoencoder": "Autoencoder"}
 """What can be in a report, by the name of its section, in the order in which it is shown.
 
 The page of a section is what ``markdown(section)`` of the module ``report_KIND`` makes of it.
@@ -26,6 +28,7 @@ The page of a section is what ``markdown(section)`` of the module ``report_KIND`
 UNDEFINED = "n/a"
 
 _JSON, _PAGE = "report.json", "report.md"
+_GAP = 4  # white pixels between the pictures of a sheet
 _LIBRARIES = ("numpy", "pillow", "scipy", "torch")
 
 
@@ -75,6 +78,28 @@ def update(folder: Path, kind: str, about: Mapping[str, Any], section: Mapping[s
         file.write((json.dumps(sections, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     with whole(folder / _PAGE) as file:
         file.write(page.encode())
+
+
+def write_sheet(file: Path, rows: Sequence[Sequence[np.ndarray]], told: str) -> None:
+    """Write a page of pictures as PNG.
+
+    Args:
+        file: Where it goes.
+        rows: Of pictures of one size, uint8 of shape (side, side) or (side, side, 3).
+        told: What is on it.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    side = rows[0][0].shape[0] + _GAP
+    page = Image.new("RGB", (len(rows[0]) * side - _GAP, len(rows) * side - _GAP), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            page.paste(Image.fromarray(np.ascontiguousarray(picture)), (x * side, y * side))
+    note = PngInfo()
+    note.add_text("Description", told)
+    with whole(file) as stream:
+        page.save(stream, "PNG", pnginfo=note)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from mmmrs_demo.evaluation.adherence import HEADS
 from mmmrs_demo.evaluation.copies import NEAREST_PERCENT
 from mmmrs_demo.evaluation.report import UNDEFINED, table
 from mmmrs_demo.evaluation.text import HELD_OUT, TITLES, TRAIN
-from mmmrs_demo.files import whole
 
-_GAP = 4  # white pixels between the pictures of a sheet
 _SPACES = {"pixels": "pixels, 16 × 16, levels", "features": "features of the classifier"}
 _NETWORKS = {
     "inception": ("FID", "KID", "Features of the Inception network: FID and KID."),
@@ -106,28 +99,6 @@ def markdown(section: Mapping[str, Any]) -> str:
             table(("data", "system", "figures"), PUBLISHED),
         ]
     )
-
-
-def write_sheets(folder: Path, sheets: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> None:
-    """Write pages of pictures as PNG.
-
-    Args:
-        folder: A folder that is there.
-        sheets: By the name of the file: rows of pictures, uint8 of shape (side, side, 3), all of one size.
-
-    Raises:
-        UserError: The folder cannot be written to.
-    """
-    for name, rows in sheets.items():
-        side = rows[0][0].shape[0] + _GAP
-        page = Image.new("RGB", (len(rows[0]) * side - _GAP, len(rows) * side - _GAP), "white")
-        for y, row in enumerate(rows):
-            for x, picture in enumerate(row):
-                page.paste(Image.fromarray(np.ascontiguousarray(picture)), (x * side, y * side))
-        told = PngInfo()
-        told.add_text("Description", "Real tiles beside synthetic pictures; report.md says which is which.")
-        with whole(folder / name) as file:
-            page.save(file, "PNG", pnginfo=told)
 
 
 def _strengths(scales: Mapping[str, float]) -> str:

@@ -8,17 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
 from mmmrs_demo.evaluation import report
 from mmmrs_demo.evaluation.report import UNDEFINED, cell, table
 from mmmrs_demo.evaluation.translation import FIGURES, LPIPS, METHODS, WHITE_SPREAD, Outcome
-from mmmrs_demo.files import whole
 from mmmrs_demo.modality import TRANSLATIONS
 
 _DIGITS = 3
-_GAP = 4  # white pixels between the pictures of a sheet
 
 
 class Published(NamedTuple):
@@ -84,10 +79,9 @@ def write(folder: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome]) -
         UserError: The folder cannot be written to, or what lies there as its report is none.
     """
     for outcome in outcomes:
-        told = PngInfo()
-        told.add_text("Description", f"Columns: {', '.join(outcome.sheet[0])}. All but the first two are synthetic.")
-        with whole(folder / f"{outcome.translation}.png") as file:
-            sheet(outcome).save(file, "PNG", pnginfo=told)
+        rows = [list(row.values()) for row in outcome.sheet]
+        told = f"Columns: {', '.join(outcome.sheet[0])}. All but the first two are synthetic."
+        report.write_sheet(folder / f"{outcome.translation}.png", rows, told)
     report.update(folder, "translation", about, as_section(outcomes))
 
 
@@ -107,16 +101,6 @@ def markdown(section: Mapping[str, Any]) -> str:
     rows = [(TRANSLATIONS[row.direction].title, row.data, row.system, row.figures) for row in PUBLISHED]
     published = _ORIENTATION + "\n" + table(("direction", "data", "system", "figures"), rows)
     return "\n".join(["## Translations\n", *parts, _READING + _about_lpips(section[LPIPS]), published])
-
-
-def sheet(outcome: Outcome) -> Image.Image:
-    """Return the pictures of a direction's first tiles, a row each."""
-    side = outcome.sheet[0]["input"].shape[0] + _GAP
-    page = Image.new("RGB", (len(outcome.sheet[0]) * side - _GAP, len(outcome.sheet) * side - _GAP), "white")
-    for y, row in enumerate(outcome.sheet):
-        for x, picture in enumerate(row.values()):
-            page.paste(Image.fromarray(picture), (x * side, y * side))
-    return page
 
 
 def _direction(key: str, outcome: Mapping[str, Any], samples: int) -> str:

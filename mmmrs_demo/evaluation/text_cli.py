@@ -61,7 +61,7 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
     """
     from mmmrs_demo.dataset.manifest import Manifest
     from mmmrs_demo.dataset.samples import Samples
-    from mmmrs_demo.evaluation import adherence, report, report_text, text
+    from mmmrs_demo.evaluation import adherence, report, text
     from mmmrs_demo.evaluation.inception import Inception
 
     for name, least in (("images", text.FEWEST), ("seed", 0)):
@@ -99,7 +99,10 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
         "trained_on": bundle.summary,
         "size": bundle.size,
     }
-    report_text.write_sheets(args.out, outcome.sheets)
+    for name, rows in outcome.sheets.items():
+        report.write_sheet(
+            args.out / name, rows, "Real tiles beside synthetic pictures; report.md says which is which."
+        )
     report.update(
         args.out, "text", about, {"scales": scales, "made_with": text.made_with(next(iter(first))), **outcome.section}
     )

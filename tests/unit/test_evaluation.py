@@ -7,21 +7,24 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from torch.nn import functional
 
 from mmmrs_demo.catalog import Bundle, Catalog
 from mmmrs_demo.cli import main
 from mmmrs_demo.dataset.manifest import Manifest, Record, write_shard
 from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.evaluation import cli, metrics, report
+from mmmrs_demo.evaluation import autoencoder, cli, metrics, report, report_autoencoder, report_translation
 from mmmrs_demo.evaluation.baseline import Baseline
-from mmmrs_demo.evaluation.report_translation import as_section, markdown, sheet
+from mmmrs_demo.evaluation.report_translation import as_section, markdown
 from mmmrs_demo.evaluation.translation import (
     FIGURES,
     METHODS,
@@ -39,6 +42,7 @@ from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest
 from mmmrs_demo.training import loop
+from tests.tiny import write_base
 
 pytestmark = pytest.mark.unit
 
@@ -497,6 +501,53 @@ ABOUT = {"command": "x", "bundle": "tiny", "title": "Tiny", "trained_on": "Nothi
 HOW = {"samples": 2, "lpips": None}
 
 
+class Blurring:
+    """Encodes nothing, and decodes the picture with its colours halved and half of its fine structure gone."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def encode(self, images: torch.Tensor) -> Any:
+        return SimpleNamespace(latents=images)
+
+    def decode(self, latents: torch.Tensor) -> Any:
+        grey = latents.mean(1, keepdim=True)
+        smooth = functional.avg_pool2d(grey, 9, 1, 4, count_include_pad=False)
+        return SimpleNamespace(sample=(smooth + (grey - smooth) / 2) + (latents - grey) / 2)
+
+
+def test_what_an_autoencoder_loses_is_measured_by_modality_and_source(tmp_path: Path) -> None:
+    towns, fields = places(held_out=2, trained_on=1, source="town"), places(held_out=1, trained_on=1, source="field")
+    samples = Samples(Manifest(write_set(tmp_path / "set", fields | towns)), "test")
+    outcome = autoencoder.measure(Blurring(), samples, SIDE)
+    assert {m: {s: told["tiles"] for s, told in of.items()} for m, of in outcome.figures.items()} == {
+        modality: {"all": 3, "field": 1, "town": 2} for modality in ("nir", "rgb", "sar")
+    }
+    rgb, sar = outcome.figures["rgb"]["all"], outcome.figures["sar"]["all"]
+    assert rgb["colour_ratio"] == pytest.approx(0.5, abs=0.02)
+    assert 0.5 < sar["contrast_ratio"] < 0.65
+    assert math.isnan(sar["colour_ratio"])
+    real, made = outcome.sheet[0]
+    assert outcome.figures["rgb"]["field"]["psnr_db"] == pytest.approx(metrics.psnr(made, real), abs=0.01)
+    page = report_autoencoder.markdown({"figures": report.plain(outcome.figures)})
+    assert f"| SAR, all | 3 | {sar['psnr_db']:.1f} |" in page
+    with pytest.raises(UserError, match="have 64 px and the bundle's pictures 128"):
+        autoencoder.measure(Blurring(), samples, 128)
+
+
+def test_the_command_measures_the_autoencoder_of_a_bundle(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "random"
+    write_base(weights / "tiny", seed=0)
+    (weights / "catalog.toml").write_text(CATALOG, encoding="utf-8")
+    monkeypatch.setenv("MMMRS_WEIGHTS", str(weights))
+    words = ["evaluate", "autoencoder", "--bundle", "tiny", "--data", str(data)]
+    assert main([*words, "--out", str(tmp_path / "report")]) == 0
+    told = report.read(tmp_path / "report")["autoencoder"]
+    assert told["figures"]["rgb"]["all"]["tiles"] == 4
+    assert Image.open(tmp_path / "report" / report_autoencoder.SHEET).size == (2 * SIDE + 4, 3 * SIDE + 8)
+
+
 def test_the_sheet_shows_the_first_six_tiles(bundle: Bundle, tmp_path: Path) -> None:
     data = write_set(tmp_path / "set", places(held_out=7, trained_on=2))
     trial = trial_of(data, "rgb2nir")
@@ -506,7 +557,8 @@ def test_the_sheet_shows_the_first_six_tiles(bundle: Bundle, tmp_path: Path) -> 
     assert len(outcome.tiles) == 7
     names = ["input", "real target", "one sample", "mean of samples", "U-Net", "regression", "spread of samples"]
     assert list(outcome.sheet[0]) == names
-    page = np.asarray(sheet(outcome))
+    report_translation.write(tmp_path, ABOUT | HOW | {"seed": 0, "guidance": None}, [outcome])
+    page = np.asarray(Image.open(tmp_path / "rgb2nir.png"))
     assert page.shape == (6 * SIDE + 5 * 4, 7 * SIDE + 6 * 4, 3)
     shown = [page[:SIDE, column * (SIDE + 4) :][:, :SIDE] for column in range(7)]
     rgb, nir = trial.measured[0].pictures(SIDE)
