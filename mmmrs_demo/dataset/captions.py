@@ -20,6 +20,15 @@ PLAIN = {
 WEATHERS = {"snow": "{} in winter", "fog": "{} in mist", "night": "{} after dark"}
 """How a caption in plain words says the weather: not with the prompt's own word, whose meaning is the LoRA's."""
 
+DISTANCES = {
+    "ultra-high": "{} seen from very near",
+    "high": "{} seen from near",
+    "ordinary": "{} seen from above",
+    "low": "{} seen from afar",
+    "ultra-low": "{} seen from very far",
+}
+"""How a caption in plain words says the GSD level, every other time."""
+
 LEAFY = ("{} with many trees", "{} with trees and gardens", "a park in the city", "{} with green lawns")
 BUILT = (
     "an industrial area with large roofs",
@@ -64,16 +73,19 @@ def draw(scenes: tuple[str, ...], patterns: tuple[str, ...], rng: np.random.Gene
     return str(rng.choice(OPENINGS)).format(scene)
 
 
-def plain(caption: str, modality: str, weather: str | None, rng: np.random.Generator) -> str:
-    """Return a caption retold in plain words that say modality and weather, as a base learns it before any LoRA.
+def plain(caption: str, modality: str, weather: str | None, gsd_level: str | None, rng: np.random.Generator) -> str:
+    """Return a caption retold in plain words that say modality, weather and scale, as a base learns it before any LoRA.
 
     Args:
         caption: of a prompt; where it begins like the paper's, it gets another beginning.
         modality: rgb, nir or sar.
         weather: one of `WEATHERS`, or None.
-        rng: draws the beginning.
+        gsd_level: one of `DISTANCES`, or None.
+        rng: draws the beginning, and whether the scale is said.
     """
     begun = (opening.removesuffix("{}") for opening in OPENINGS)
     scene = next((caption.removeprefix(words) for words in begun if caption.startswith(words)), caption)
+    if gsd_level and rng.random() < 0.5:
+        scene = DISTANCES[gsd_level].format(scene)
     retold = str(rng.choice(PLAIN[modality])).format(scene)
     return WEATHERS[weather].format(retold) if weather else retold

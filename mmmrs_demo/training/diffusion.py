@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from torch.nn import functional
 
@@ -21,13 +22,13 @@ from mmmrs_demo.training.loop import Loss, Plan, Share, Stage, autocast
 from mmmrs_demo.training.noise import Drawn, Noise, guided, prompts
 from mmmrs_demo.training.text import HIDDEN
 
-CHANNELS = (64, 112, 176)
-SIDE = 32
+CHANNELS = (128, 192, 224)
+SIDE = 16
 PART_KEPT = 0.9
 """How often a prompt names the GSD level, and how often the satellite."""
 
-LORA_TARGETS = r".*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out|conv1|conv2|time_emb_proj)"
-LORA_RANK = 12
+LORA_TARGETS = r".*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out)"
+LORA_RANK = 16
 
 
 def build_scheduler() -> DDPMScheduler:
@@ -56,6 +57,7 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
         attention_head_dim=4,  # diffusers means the number of heads
         norm_num_groups=16,
     )
+    unet.set_attn_processor(AttnProcessor())  # on a CPU the fused attention learns several times slower
     return unet.to(memory_format=torch.channels_last)
 
 
@@ -70,7 +72,7 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
         cross_attention_dim=unet.config.cross_attention_dim,
         attention_head_dim=unet.config.attention_head_dim,
         norm_num_groups=unet.config.norm_num_groups,
-        conditioning_embedding_out_channels=(16, 32, 64, 96),
+        conditioning_embedding_out_channels=(16, 32, 48, 64, 96),
     )
     controlnet.load_state_dict(unet.state_dict(), strict=False)
     _open(controlnet)
@@ -127,22 +129,24 @@ def train_base(
 ) -> None:
     """Train the UNet, and with it the ControlNets of all directions.
 
-    Every other step is on plain captions in all modalities, the rest on one direction each. The paper
-    trains each ControlNet on a frozen SD1.5 (section 4.3); a base this small and this briefly trained hardly reacts to
-    what a ControlNet adds to it later, so here it learns to listen from the start. What sets a picture's brightness and
-    layout (night, snow) is decided where nearly all is noise, so all noise levels count alike: the usual weights by
-    signal-to-noise ratio leave that nearly unlearned. Translations draw high noise more often still: that is where the
-    input tells most, while at low noise the latents tell it themselves.
+    Every other step is on plain captions in all modalities, the rest on one direction each, those with few pairs less
+    often, lest these be learned by heart. The paper trains each ControlNet on a frozen SD1.5 (section 4.3); a base this
+    small and this briefly trained hardly reacts to what a ControlNet adds to it later, so here it learns to listen from
+    the start. What sets a picture's brightness and layout (night, snow) is decided where nearly all is noise, so all
+    noise levels count alike: the usual weights by signal-to-noise ratio leave that nearly unlearned. Translations draw
+    high noise more often still: that is where the input tells most, while at low noise the latents tell it themselves.
     """
     samples, keys = noise.latents.samples, list(controlnets)
     pairs = {key: np.array(samples.pairs(TRANSLATIONS[key])) for key in keys}
     chances = {key: samples.chances(pairs[key][:, 1]) for key in keys}
+    shares = np.array([len(pairs[key]) ** 0.25 for key in keys])
+    shares /= shares.sum()
     captions_alone = _caption_loss(noise, list(range(len(samples.rows))), _plain_caption, plan)
 
     def loss(step: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
         if step % 2 == 0:
             return captions_alone(step, rng, share)
-        key = keys[step // 2 % len(keys)]
+        key = str(rng.choice(keys, p=shares))
         sources, targets = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chances[key])].T
         drawn = Drawn(targets, prompts(samples, sources, rng, _full_prompt), rng.integers(TURNS, size=plan.batch))
         condition = guided(controlnets[key], samples, share.of(sources), share.of(drawn.turns))
@@ -177,7 +181,7 @@ def _caption_loss(noise: Noise, numbers: list[int], telling: _Telling, plan: Pla
 
 def _plain_caption(row: dict[str, Any], rng: np.random.Generator) -> str:
     """What the base learns from: a caption in plain words, without the parts for GSD, weather and satellite."""
-    return captions.plain(row["caption"], row["modality"], row["weather"], rng)
+    return captions.plain(row["caption"], row["modality"], row["weather"], row["gsd_level"], rng)
 
 
 def _full_prompt(row: dict[str, Any], rng: np.random.Generator) -> str:

@@ -54,8 +54,8 @@ class Recipe:
     autoencoder: Plan = Plan(5000, 16, 1.5e-3)
     text: Plan = Plan(600, 32, 2e-3, ema=0.99)
     eyes: Plan = Plan(300, 16, 2e-3, ema=0.99)
-    base: Plan = Plan(6600, 16, 6e-4, ema=0.998)
-    lora: Plan = Plan(1000, 16, 2e-3, warmup=50, ema=0.99)
+    base: Plan = Plan(8000, 32, 8e-4, ema=0.999)
+    lora: Plan = Plan(1500, 32, 1e-3, warmup=50, ema=0.99)
 
     def shortened(self, factor: float) -> Recipe:
         """Return the same recipe with all steps multiplied by `factor`, at least 2 each: to try a change quickly."""

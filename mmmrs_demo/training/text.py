@@ -36,9 +36,10 @@ def _corpus() -> Iterator[str]:
         | set(TOWN)
     )
     patterns = captions.LEAFY + captions.BUILT + captions.WATERY + captions.BARE
+    said = (*patterns, *captions.WEATHERS.values(), *captions.DISTANCES.values())
     for opening, scene in itertools.product(openings, sorted(scenes)):
         yield opening.format(scene)
-    yield from (pattern.format("a town") for pattern in (*patterns, *captions.WEATHERS.values()))
+    yield from (pattern.format("a town") for pattern in said)
     yield from (f"{level.words}, {weather}, " for level, weather in itertools.product(GSD_LEVELS, WEATHERS))
     yield from SATELLITES
     yield from (prompt.text for prompt in PAPER_PROMPTS)

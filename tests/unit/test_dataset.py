@@ -145,9 +145,19 @@ def test_measured_words_follow_the_picture() -> None:
 )
 def test_plain_words_say_modality_and_weather(modality: str, weather: str | None, told: set[str]) -> None:
     rng = np.random.default_rng(0)
-    assert {captions.plain("a satellite image shows a park", modality, weather, rng) for _ in range(30)} == told
+    assert {captions.plain("a satellite image shows a park", modality, weather, None, rng) for _ in range(30)} == told
+
+
+def test_plain_words_say_the_scale_every_other_time() -> None:
+    rng = np.random.default_rng(0)
+    told = [captions.plain("a park", "nir", "snow", "low", rng) for _ in range(200)]
+    assert set(told) == {
+        "a near infrared image of a park in winter",
+        "a near infrared image of a park seen from afar in winter",
+    }
+    assert 70 < sum("afar" in one for one in told) < 130
 
 
 def test_a_caption_that_begins_in_its_own_way_is_kept_whole() -> None:
-    retold = captions.plain("an aerial view of a park", "nir", None, np.random.default_rng(0))
+    retold = captions.plain("an aerial view of a park", "nir", None, None, np.random.default_rng(0))
     assert retold == "a near infrared image of an aerial view of a park"
