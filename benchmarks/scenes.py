@@ -170,6 +170,8 @@ class Instant:
 class InstantModel:
     """Has the measures of a real one."""
 
+    each = map
+
     def __init__(self, real: SceneModel) -> None:
         self.side, self.factor, self.channels, self.steps = real.side, real.factor, real.channels, real.steps
         self.model, self.versions = real.model, real.versions

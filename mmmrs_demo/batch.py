@@ -9,7 +9,8 @@ import csv
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePath
@@ -25,7 +26,9 @@ MANIFEST = "manifest"
 """Name, without its suffix, of the two files in the output folder that say what was made of what: JSON and CSV."""
 
 _RASTERS = (*GEOTIFF, ".jp2", ".j2k")
-_READ = (PNG, ".jpg", ".jpeg", ".webp", ".bmp", ".gif", *_RASTERS)
+READ = (PNG, ".jpg", ".jpeg", ".webp", ".bmp", ".gif", *_RASTERS)
+"""What the names of pictures and rasters end with, in small letters."""
+
 _COLUMNS = ("input", "output", "sha256", "seconds", "settings", "error")
 
 _log = logging.getLogger(__name__)
@@ -58,6 +61,9 @@ class Entry(BaseModel):
         request: The complete request; None where there is no result.
         notes: What was assumed on the way, a sentence each.
         error: Why there is no result; "" where there is one.
+        spread: Path of the file with the spread of samples, relative to the manifest; "" for none.
+        comparison: How near the result comes to its reference, as `compare.Comparison` says it, or the ``problem`` that
+            kept them from being compared; None where there is no reference.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +78,8 @@ class Entry(BaseModel):
     request: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     error: str = ""
+    spread: str = ""
+    comparison: dict[str, Any] | None = None
 
 
 _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(list[Entry])
@@ -84,6 +92,10 @@ class Outcome:
     item: Item
     entry: Entry
     state: Literal["made", "skipped", "failed"]
+
+
+Each = Callable[[Callable[[Item], Outcome], Iterable[Item]], Iterable[Outcome]]
+"""Yields what becomes of each item, in their order, as `map` does."""
 
 
 def collect(inputs: Sequence[Path], out: Path) -> tuple[list[Item], list[str]]:
@@ -139,7 +151,7 @@ def _walked(root: Path, out: Path) -> tuple[list[Path], list[Path]]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
         for name in sorted(names):
             file = here / name
-            if name.startswith(".") or file.suffix.lower() not in _READ:
+            if name.startswith(".") or file.suffix.lower() not in READ:
                 continue
             if not file.resolve().is_relative_to(inside):
                 led_out.append(file)
@@ -155,15 +167,27 @@ def _name(file: Path, name: PurePath) -> PurePath:
         return name.with_suffix(GEOTIFF[0] if file.suffix.lower() in _RASTERS else PNG)
 
 
-def translate_all(
+def reference_of(item: Item, folder: Path) -> Path | None:
+    """Return the file in a folder with the relative name of an item, whatever its suffix; None where there is none."""
+    names = (folder / item.name.with_suffix(suffix) for suffix in (item.file.suffix, *READ))
+    return next((name for name in names if name.is_file()), None)
+
+
+Compare = Callable[[Item, Path], Mapping[str, Any] | None]
+
+
+def translate_all(  # noqa: PLR0913 - what is to be made, how, and what is done with it
     items: Sequence[Item],
     out: Path,
     settings: Mapping[str, Any],
     make: Callable[[Item, Path, bool], Done],
     *,
     overwrite: bool = False,
+    root: Path | None = None,
+    each: Each = map,
+    compare: Compare = lambda *_: None,
 ) -> Iterator[Outcome]:
-    """Make the items one by one, and yield what became of each once the manifest says so.
+    """Make the items, and yield what became of each, in their order, once the manifest says so.
 
     Skipped is what the manifest knows as made from the same bytes with the same settings, as long as the result is
     there. What was made with others is made again. An item that fails is noted, and the next one begun.
@@ -174,22 +198,31 @@ def translate_all(
         settings: All that was asked for, in a form that JSON can hold.
         make: Makes one item at a path; the flag says that a file there may be replaced.
         overwrite: Skip nothing, and replace files of which the manifest knows nothing too.
+        root: Folder from which the manifest names the inputs; without one, they have the names that were given.
+        each: `map`, which makes one after another, or what makes several at a time.
+        compare: Says how near the result of an item, at a path, comes to its reference; None where there is none. It is
+            asked about what is skipped too.
 
     Raises:
-        Stopped: From `make`; so does KeyboardInterrupt.
+        Stopped: From `make` and `compare`; so does KeyboardInterrupt.
         UserError: The manifest cannot be read, or the folder not be written to.
     """
-    manifest = _Manifest(out)
+    manifest, writing = _Manifest(out), threading.Lock()
     asked = json.loads(json.dumps(settings))
-    for item in items:
+
+    def one(item: Item) -> Outcome:
         known = manifest.entries.get(item.name.as_posix())
-        entry = Entry(input=str(item.file), output=item.name.as_posix(), settings=asked)
+        name = str(item.file.relative_to(root) if root else item.file)
+        entry = Entry(input=name, output=item.name.as_posix(), settings=asked)
         path = out / item.name
         try:
             entry = entry.model_copy(update={"input_sha256": digest(item.file, called(item.file))})
-            if known and not overwrite and path.is_file() and _same(known, entry):
-                yield Outcome(item, known, "skipped")
-                continue
+            if known and not overwrite and _there(known, out) and _same(known, entry):
+                entry = _compared(known, item, path, compare)
+                if entry is not known:
+                    with writing:
+                        manifest.put(entry)
+                return Outcome(item, entry, "skipped")
             _folder(path.parent)
             ours = known is not None and bool(known.sha256)
             done = make(item, path, overwrite or ours)
@@ -199,18 +232,46 @@ def translate_all(
                 "windows": done.windows,
                 "request": done.request.model_dump(mode="json"),
                 "notes": done.notes,
+                "spread": done.spread.relative_to(out).as_posix() if done.spread else "",
             }
-            entry = entry.model_copy(update=made)
+            entry = _compared(entry.model_copy(update=made), item, path, compare)
         except Stopped:
             raise
-        except UserError as error:
-            entry = entry.model_copy(update={"error": str(error)})
         except Exception as error:  # noqa: BLE001 - a night's work does not end with one file
-            _log.exception("%s failed", item.file)
-            reason = f"{called(item.file)} failed inside the program ({type(error).__name__}: {error})."
-            entry = entry.model_copy(update={"error": reason})
-        manifest.put(entry)
-        yield Outcome(item, entry, "failed" if entry.error else "made")
+            entry = entry.model_copy(update={"error": _reason(item, error)})
+        with writing:
+            manifest.put(entry)
+        return Outcome(item, entry, "failed" if entry.error else "made")
+
+    yield from each(one, items)
+
+
+def entries(out: Path) -> list[Entry]:
+    """Return what the manifest of an output folder says so far; raises UserError where it cannot be read."""
+    return list(_Manifest(out).entries.values())
+
+
+def _compared(entry: Entry, item: Item, path: Path, compare: Compare) -> Entry:
+    """Return the entry of a result with what `compare` says of it, or why it cannot."""
+    try:
+        found = compare(item, path)
+    except Stopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - the result is there all the same
+        found = {"problem": _reason(item, error)}
+    return entry if found is None else entry.model_copy(update={"comparison": dict(found)})
+
+
+def _reason(item: Item, error: Exception) -> str:
+    """Return the sentence that says what went wrong with an item; of what nobody foresaw, the log says the rest."""
+    if isinstance(error, UserError):
+        return str(error)
+    _log.error("%s failed", item.file, exc_info=error)
+    return f"{called(item.file)} failed inside the program ({type(error).__name__}), whose log says why."
+
+
+def _there(known: Entry, out: Path) -> bool:
+    return all((out / name).is_file() for name in (known.output, known.spread) if name)
 
 
 def _same(known: Entry, entry: Entry) -> bool:

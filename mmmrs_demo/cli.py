@@ -6,7 +6,8 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
@@ -14,10 +15,12 @@ from pydantic import ValidationError
 
 from mmmrs_demo import __version__
 from mmmrs_demo.bands import band_numbers
-from mmmrs_demo.batch import MANIFEST, Item, collect, translate_all
+from mmmrs_demo.batch import MANIFEST, Each, Item, collect, reference_of, translate_all
 from mmmrs_demo.catalog import Bundle, Catalog, Status
+from mmmrs_demo.cluster import connect
 from mmmrs_demo.errors import Stopped, UserError, explain
 from mmmrs_demo.files import printable
+from mmmrs_demo.geotiff import SPREAD
 from mmmrs_demo.make import Done, Maker, generate_file, translate_file
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, level_of, overflow, parse
@@ -117,16 +120,18 @@ def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
     usual = {"gsd": translation.gsd, "satellite": translation.satellite}
     prompt = _prompt(args, args.caption or translation.caption, usual)
     form = {"kind": "translation", "translation": translation.key, "prompt": prompt}
-    form |= {} if args.controlnet_scale is None else {"controlnet_scale": args.controlnet_scale}
+    form |= {name: given for name in ("controlnet_scale", "samples") if (given := getattr(args, name)) is not None}
     request, reading = cast("TranslationRequest", _request(args, form, settings)), _reading(args)
     several = len(args.inputs) > 1 or args.inputs[0].is_dir()
     items, passed_over = collect(args.inputs, _folder(args.out)) if several else ([], [])
+    if args.reference:
+        _check_reference(args, settings, several=several)
     engine = engine_factory(catalog, settings)
-    with _progress(quiet=args.quiet) as told:
+    with _progress(quiet=args.quiet) as told, ExitStack() as stack:
 
         def make(file: Path, out: Path, *, overwrite: bool) -> Done:
             return translate_file(
-                engine,
+                maker,
                 request,
                 file,
                 out,
@@ -138,26 +143,58 @@ def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
             )
 
         _begin(told, engine, catalog.bundle(settings.bundle), request)
+        maker: Maker = engine
+        each: Each = map
+        if args.engine == "ray":
+            maker = cluster = stack.enter_context(connect(engine_factory, catalog, settings))
+            each = cluster.files
         if several:
             asked = {"request": request.model_dump(mode="json"), **reading}
-            return _each(args, items, passed_over, asked, make, told)
+            for note in passed_over:
+                told.note(note)
+            return _each(args, settings, items, asked, make, told, each)
         done = make(args.inputs[0], args.out or Path(), overwrite=args.overwrite)
-    if not args.quiet:
-        for note in done.notes:
-            print(note, file=sys.stderr)
-    print(done.path)
+    _say_done(args, settings, done)
     return 0
+
+
+def _say_done(args: argparse.Namespace, settings: Settings, done: Done) -> None:
+    """Say where the result of one file is, what was assumed, and how near it comes to its reference."""
+    for note in () if args.quiet else done.notes:
+        print(note, file=sys.stderr)
+    for path in filter(None, (done.path, done.spread)):
+        print(path)
+    if args.reference:
+        from mmmrs_demo.compare import compare
+
+        found = compare(done.path, args.reference, settings, args.inputs[0])
+        for note in () if args.quiet else found.notes:
+            print(note, file=sys.stderr)
+        _print_table(list(found.facts.items()))
+
+
+def _check_reference(args: argparse.Namespace, settings: Settings, *, several: bool) -> None:
+    """Refuse a reference that cannot be compared with what will be made, before a model is loaded."""
+    from mmmrs_demo.compare import check
+
+    if not several:
+        check(args.reference, args.inputs[0], TRANSLATIONS[args.translation].target, settings)
+    elif not args.reference.is_dir():
+        raise UserError("Several files need a folder of references under the same names: name one with --reference.")
 
 
 def _each(
     args: argparse.Namespace,
+    settings: Settings,
     items: Sequence[Item],
-    passed_over: Sequence[str],
     asked: dict[str, Any],
     make: Callable[..., Done],
     told: _Told,
+    each: Each,
 ) -> int:
     """Translate several files, telling what becomes of each, and return the exit status."""
+    from mmmrs_demo.compare import Comparison, compare
+
     numbers = {item.name: number for number, item in enumerate(items, 1)}
     counts = {"made": 0, "skipped": 0, "failed": 0}
 
@@ -165,18 +202,28 @@ def _each(
         told.about = f"{numbers[item.name]}/{len(items)} {printable(item.file.name)}: "
         return make(item.file, path, overwrite=overwrite)
 
-    for note in passed_over:
-        told.note(note)
-    for outcome in translate_all(items, args.out, asked, one, overwrite=args.overwrite):
+    def compared(item: Item, path: Path) -> dict[str, Any] | None:
+        reference = reference_of(item, args.reference) if args.reference else None
+        return asdict(compare(path, reference, settings, item.file)) if reference else None
+
+    unfit = 0
+    for outcome in translate_all(items, args.out, asked, one, overwrite=args.overwrite, each=each, compare=compared):
+        entry, found = outcome.entry, outcome.entry.comparison if args.reference else None
         counts[outcome.state] += 1
         if outcome.state == "failed":
-            told.note(outcome.entry.error, even_if_quiet=True)
-        elif outcome.state == "made":
+            told.note(entry.error, even_if_quiet=True)
+        elif outcome.state == "made" or found:
             told.clear()
-            print(args.out / outcome.item.name, flush=True)
+            for name in filter(None, (entry.output, entry.spread)):
+                print(args.out / name, flush=True)
+        if found and "problem" in found:
+            unfit += 1
+            told.note(found["problem"], even_if_quiet=True)
+        elif found:
+            _print_table(list(Comparison(**found).facts.items()))
     counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     told.note(f"{counted}: {args.out / MANIFEST}.csv says more.")
-    return _FAILED if counts["failed"] else 0
+    return _FAILED if counts["failed"] or unfit else 0
 
 
 def _begin(told: _Told, engine: AnyEngine, bundle: Bundle, request: TextRequest | TranslationRequest) -> None:
@@ -360,6 +407,7 @@ def _facts(provenance: Provenance) -> dict[str, object]:
         facts |= {
             "Translation": TRANSLATIONS[request.translation].title,
             "ControlNet scale": request.controlnet_scale,
+            "Samples": request.samples if request.samples > 1 else None,
             "Input SHA-256": request.source_sha256,
         }
     else:
@@ -383,6 +431,8 @@ def _facts(provenance: Provenance) -> dict[str, object]:
 def _details(details: dict[str, Any]) -> dict[str, object]:
     """Return what a picture says of bands, the range shown of them, and windows; it may come from anywhere."""
     facts: dict[str, object] = {}
+    if SPREAD in details:
+        facts["Spread"] = details[SPREAD]
     if isinstance(bands := details.get("bands"), list):
         facts["Bands"] = ", ".join(map(str, bands))
     if isinstance(stretch := details.get("stretch"), dict):
@@ -466,11 +516,18 @@ def _translate_arguments(parser: argparse.ArgumentParser) -> None:
         help="a PNG, JPEG, WebP, BMP, GIF, GeoTIFF or JPEG 2000, or a folder of them; or several",
     )
     parser.add_argument("--caption", metavar="TEXT", help="what the input shows (default: one of the paper's)")
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="what was really measured there, or a folder; see above"
+    )
     _prompt_arguments(parser)
     add_setting = _run_arguments(
         parser, "the result, or a folder; several results need one (default: a name that says it)"
     )
     add_setting("--controlnet-scale", type=float, metavar="X", help="how firmly the input holds, 0 to 2")
+    add_setting(
+        "--samples", type=int, metavar="N", help="make N, 1 to 16, with the next seeds; keep their mean and spread"
+    )
+    add_setting("--engine", choices=("local", "ray"), default="local", help="where models run (default: local)")
     group = parser.add_argument_group("GeoTIFF and JPEG 2000")
     group.add_argument("--bands", metavar="N,N,N", help="bands to read, such as 4,3,2 (default: what the file says)")
     group.add_argument(
@@ -579,11 +636,23 @@ The results of a folder, or of several files, go to the folder --out under the s
 manifest.json say what was made of what. Files that are done, with these settings and unchanged since, are skipped the
 next time, unless you say --overwrite. A file that cannot be translated is noted, and the next one begun.
 
+With --samples N the result is the mean of N samples. Their spread, the standard deviation, is the last band of a
+GeoTIFF, and a PNG of its own, NAME_spread.png, beside a PNG.
+
+With --reference FILE the result is compared with what was really measured there: PSNR and SSIM, and the mean error of
+NDVI or of backscatter. The file has the size of the result and, where both have one, its grid. For folders it is a
+folder: files in it are found by the names of the inputs.
+
+With --engine ray the models run on the workers of a Ray cluster: that of RAY_ADDRESS, one on this machine, or else a
+new one here. Files go to them several at a time, and so do the windows of a scene; the pixels stay the same. All of
+its machines need the same file system, with mmmrs-demo and the folder of weights where they are here.
+
 Exit status: 0 if all went well, 1 if some of several files failed, 2 if something was refused, 130 after Ctrl-C.""",
         """examples:
   mmmrs-demo translate rgb2sar tile.png --out tile_sar.png
   mmmrs-demo translate sar2rgb radar.png --caption "a satellite image shows a city" --controlnet-scale 1.2 --seed 7
   mmmrs-demo translate rgb2nir scene.tif --bands 4,3,2 --units --out scene_nir.tif
+  mmmrs-demo translate rgb2nir tile.tif --samples 8 --reference measured.tif --out tile_nir.tif
   mmmrs-demo translate rgb2sar tiles --seed 7 --out tiles_sar""",
     ),
     "show": _Command(

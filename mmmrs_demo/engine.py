@@ -136,7 +136,8 @@ class Engine:
         nothing of one request is left for the next.
 
         Args:
-            request: What to make; what it leaves out is filled in with the bundle's defaults.
+            request: What to make; what it leaves out is filled in with the bundle's defaults. Of several samples, the
+                first is made: `make.sampled` makes them all.
             image: The input of a translation, of any size; None for text.
             on_step: Called after every step, in the calling thread.
             stop: Once set, ends the run within a step, and the wait for another run at once.
@@ -154,7 +155,7 @@ class Engine:
             raise UserError(f"{TRANSLATIONS[request.translation].title} needs an input picture.")
         else:
             image = image.convert(TRANSLATIONS[request.translation].source.mode)
-            request = request.model_copy(update={"source_sha256": _digest(image)})
+            request = request.model_copy(update={"source_sha256": _digest(image), "samples": 1})
         with self._turn(stop):
             loaded = self._load(bundle)
             heed(stop)
@@ -385,6 +386,8 @@ class Engine:
 class WindowModel:
     """A bundle that looks through windows of its native size for `scene.render`; each call takes its own turn.
 
+    Sent to another process it leaves the weights behind, and still begins and advances.
+
     Attributes:
         side: Of a window in pixels.
         factor: Pixels of the scene along one side of a pixel of the latents.
@@ -393,6 +396,8 @@ class WindowModel:
         model: Bundle key and title; name and hash of each set of weights that is used, as a rendering says.
         versions: Version of each library that shapes the pixels.
     """
+
+    each = map  # one batch after another
 
     def __init__(
         self, loaded: _Loaded, controlnet: Any, request: Any, turn: Callable[[], AbstractContextManager[None]]
@@ -422,6 +427,11 @@ class WindowModel:
         name, options = _SCHEDULERS[request.scheduler]
         self._scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
         self._scheduler.set_timesteps(request.steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what needs no weights."""
+        kept = ("side", "factor", "channels", "steps", "model", "versions", "_scheduler")
+        return {name: getattr(self, name) for name in kept}
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -564,6 +574,13 @@ def _access(location: Location) -> dict[str, Any]:
         return {"local_files_only": True}
     subfolder = {"subfolder": location.source.subfolder} if location.source.subfolder else {}
     return {"revision": location.source.revision, **subfolder}
+
+
+def threads() -> int:
+    """Return how many threads models on the CPU use in this process; the last bits of pictures may depend on it."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _fastest_device() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         UserError: It cannot be written there.
     """
-    part = path.with_name(f".{os.getpid()}.part")
+    part = path.with_name(f".{threading.get_native_id()}.part")
     try:
         with part.open("wb") as file:
             yield file

@@ -33,6 +33,9 @@ from mmmrs_demo.request import Rendering
 BLOCK = 512
 """Side of a tile of the file, in pixels."""
 
+SPREAD = "spread"
+"""Name of the band that says how far samples lie apart."""
+
 _ROOM = 3  # times the raw picture: itself, its finished file, and overviews and masks
 _BANDS = {Modality.RGB: COLOURS, Modality.NIR: ("nir",), Modality.SAR: ("VV",)}
 # Names of the bands written: the polarisation is that of the pictures that the embedded bundle learned from.
@@ -80,6 +83,7 @@ class GeoTIFFWriter:
         window: Window | None = None,
         size: tuple[int, int] | None = None,
         units: bool = False,
+        spread: bool = False,
     ) -> None:
         """Prepare to write; nothing is created before the context is entered.
 
@@ -92,6 +96,7 @@ class GeoTIFFWriter:
             window: Part of the input that it shows; all of it by default.
             size: Width and height of the picture in pixels; those of the part by default.
             units: Write float32 in physical units instead of grey values from 0 to 255.
+            spread: Add a band `SPREAD` at the end, in the same units.
 
         Raises:
             UserError: `units`, and the grey values stand for nothing.
@@ -110,7 +115,7 @@ class GeoTIFFWriter:
             )
         own = like.nodata if like.nodata is not None and "float" in like.bands[0].dtype else np.nan
         self._nodata = float(own) if units else None
-        self._names = _BANDS[modality]
+        self._names = (*_BANDS[modality], SPREAD) if spread else _BANDS[modality]
         self._masked = False
         self._stack = ExitStack()
 
@@ -134,7 +139,13 @@ class GeoTIFFWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, window: Window, picture: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
+    def write(
+        self,
+        window: Window,
+        picture: NDArray[Any],
+        valid: NDArray[np.bool_] | None = None,
+        spread: NDArray[np.float32] | None = None,
+    ) -> None:
         """Write a part.
 
         Args:
@@ -142,6 +153,7 @@ class GeoTIFFWriter:
             picture: uint8 from 0 to 255, or floating-point from 0 (black) to 1 (white); shape (height, width, 3) for
                 RGB and (height, width) for SAR and NIR.
             valid: Where there is something to see, shape (height, width); everywhere by default.
+            spread: Standard deviation over samples in grey levels, shape (height, width), for a file with such a band.
 
         Raises:
             UserError: The disk is full, or gone.
@@ -154,6 +166,8 @@ class GeoTIFFWriter:
             fill: float | int | None = self._nodata
         else:
             values, fill = (np.clip(shares, 0, 1) * 255 + 0.5).astype(np.uint8), 0
+        if spread is not None:
+            values = np.concatenate([values, self._apart(spread)[None]])
         if hidden is not None:
             values[:, hidden] = fill
         try:
@@ -224,6 +238,12 @@ class GeoTIFFWriter:
         if "AREA_OR_POINT" in like.tags:
             file.update_tags(AREA_OR_POINT=like.tags["AREA_OR_POINT"])
         return file
+
+    def _apart(self, levels: NDArray[np.float32]) -> NDArray[Any]:
+        """Return a spread in grey levels as the file has it."""
+        if self._units and self._output is not None:
+            return levels * np.float32((self._output.high - self._output.low) / 255)
+        return (levels + 0.5).astype(np.uint8)
 
     def _point(self, point: GroundControlPoint) -> GroundControlPoint:
         """Move a ground control point to the output's grid."""

@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from affine import Affine
@@ -32,11 +33,11 @@ from mmmrs_demo.catalog import Bundle, Catalog
 from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.files import called, free_place, opened, whole
 from mmmrs_demo.georaster import Raster, is_raster, open_raster
-from mmmrs_demo.geotiff import GeoTIFFWriter
+from mmmrs_demo.geotiff import SPREAD, GeoTIFFWriter
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.provenance import Provenance, file_name, save_png
 from mmmrs_demo.radiometry import Quantity, Stretch, output_stretch
-from mmmrs_demo.raster import MAX_ASPECT, check_smallest, read_tile
+from mmmrs_demo.raster import MAX_ASPECT, check_smallest, read_size, read_tile
 from mmmrs_demo.request import REQUEST, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.scene import Field, Progress, Windows
 from mmmrs_demo.settings import Settings
@@ -46,6 +47,7 @@ PNG, GEOTIFF = ".png", (".tif", ".tiff")
 _AnyRequest = TextRequest | TranslationRequest
 _MAX_SIDE = 100_000  # pixels of a scene: a row of windows is in memory
 _ROWS = 256  # of a raster that are read at once
+_WORK = ".mmmrs-"  # begins the name of a hidden folder with what is done of a scene
 
 
 class SceneModel(Windows, Protocol):
@@ -85,6 +87,7 @@ class Done:
         seconds: Time of this run, with loading; of a scene that was taken up again, only since then.
         windows: Windows of the scene; 0 for what was made in one piece.
         notes: What was assumed on the way, a sentence each: bands, display range, coordinate reference system.
+        spread: Where the spread of samples is, if it has a file of its own.
     """
 
     path: Path
@@ -92,6 +95,23 @@ class Done:
     seconds: float
     windows: int
     notes: tuple[str, ...] = ()
+    spread: Path | None = None
+
+
+class Sampled(NamedTuple):
+    """What became of the samples of a request.
+
+    Attributes:
+        rendering: Their mean in whole levels, and the request for all of them.
+        mean: The same before rounding, in levels of shape (height, width, 3) for RGB and (height, width) for SAR and
+            NIR.
+        spread: How far they lie apart: their standard deviation in levels, as a mean over bands, of shape (height,
+            width); None of a single one.
+    """
+
+    rendering: Rendering
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32] | None
 
 
 def translate_file(  # noqa: PLR0913 - what a person may say of a file, and whoever waits for it
@@ -113,6 +133,9 @@ def translate_file(  # noqa: PLR0913 - what a person may say of a file, and whoe
 
     A GeoTIFF or JPEG 2000 becomes a cloud-optimised GeoTIFF of the same size, grid and nodata, or a PNG where `out`
     says so; a picture becomes a PNG. Both carry their request, and a PNG gets a world file where the place is known.
+
+    Of several samples the result is the mean. How far they lie apart is the last band of a GeoTIFF, and a PNG of its
+    own beside a PNG: see `spread_file`.
 
     What is larger than the bundle's `piece` is a scene: done window by window in constant memory. Until it is finished
     a hidden folder beside the output keeps what is done; after a stop or a kill the same call goes on there, with the
@@ -144,14 +167,18 @@ def translate_file(  # noqa: PLR0913 - what a person may say of a file, and whoe
     bundle = engine.catalog.bundle(request.bundle or settings.bundle)
     with _source(file, translation.source, settings, bands, quantity) as source:
         suffix = source.suffixes[0] if out.is_dir() else out.suffix.lower()
-        writer = source.writer(suffix, translation.target, units=units)
+        several = request.samples > 1
+        writer = source.writer(suffix, translation.target, units=units, spread=several)
 
         def place(name: str) -> Path:
-            return free_place(out, name + suffix, source.suffixes, overwrite=overwrite)
+            path = free_place(out, name + suffix, source.suffixes, overwrite=overwrite)
+            if several and suffix == PNG:
+                free_place(spread_file(path), "", (PNG,), overwrite=overwrite)
+            return path
 
         if not out.is_dir():
             place("")  # before anything is loaded
-        if _in_windows(source.size, bundle):
+        if in_windows(source.size, bundle):
             job = _Scene(source.size, source, translation.target, source.details, out, place, writer)
             request = request.model_copy(update={"source_sha256": source.digest(stop)})
             path, complete, windows = job.make(engine, request, on_progress, stop)
@@ -160,14 +187,86 @@ def translate_file(  # noqa: PLR0913 - what a person may say of a file, and whoe
             path, windows = place(file_name(complete, "")), 0
             tile, valid = source.tile()
             with writer(path) as output:
-                made = engine.run(complete, tile, on_step, stop)
-                output.write(Window(0, 0, *source.size), np.asarray(made.image), valid)
+                made, mean, spread = sampled(engine, complete, tile, on_step, stop)
+                shown = mean / np.float32(255) if units else np.asarray(made.image)
+                output.write(Window(0, 0, *source.size), shown, valid, spread)
                 output.truth = made.model_copy(update={"details": source.details})
             complete = made.request
+        apart = spread_file(path) if several and suffix == PNG else None
         if suffix == PNG and source.transform is not None:
-            worldfile.write(path, source.transform)
+            for picture in (path, apart) if apart else (path,):
+                worldfile.write(picture, source.transform)
         notes = source.notes(suffix, translation.target, units=units)
-    return Done(path, complete, time.perf_counter() - began, windows, notes)
+    return Done(path, complete, time.perf_counter() - began, windows, notes, apart)
+
+
+def sampled(
+    engine: Maker,
+    request: TranslationRequest,
+    image: Image.Image,
+    on_step: Callable[[Step], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Sampled:
+    """Translate a picture in one piece, as often as the request has samples, each with the next seed.
+
+    Args:
+        engine: Makes each of them.
+        request: What to make; what it leaves out is the same for all, and a seed that it leaves out is drawn once.
+        image: The input.
+        on_step: Told how far all of them together are.
+        stop: Once set, ends the run within a step.
+
+    Raises:
+        Stopped: `stop` was set.
+        UserError: As ``engine.run``.
+    """
+    made: list[Rendering] = []
+
+    def tell(step: Step) -> None:
+        done, total = len(made) * step.total, request.samples * step.total
+        before = sum(one.seconds for one in made)
+        if on_step:
+            on_step(Step(done + step.index, total, step.preview, before + step.seconds, request.samples))
+
+    for index in range(request.samples):
+        first = made[0].request if made else request
+        seed = None if first.seed is None else first.seed + index
+        made.append(engine.run(first.model_copy(update={"seed": seed, "samples": 1}), image, on_step and tell, stop))
+    if len(made) == 1:
+        return Sampled(made[0], np.asarray(made[0].image, np.float32), None)
+    mean, spread = _together(np.stack([np.asarray(one.image, np.float32) for one in made]))
+    whole = made[0].model_copy(
+        update={
+            "image": Image.fromarray((mean + 0.5).astype(np.uint8)),
+            "request": made[0].request.model_copy(update={"samples": request.samples}),
+            "seconds": sum(one.seconds for one in made),
+        }
+    )
+    return Sampled(whole, mean, spread)
+
+
+def _together(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return mean and spread of samples of shape (samples, height, width) or (samples, height, width, 3)."""
+    if len(samples) == 1:
+        return samples[0], None
+    spread = samples.std(axis=0, ddof=1)
+    return samples.mean(axis=0), spread if spread.ndim == 2 else spread.mean(axis=2)
+
+
+def spread_file(path: Path) -> Path:
+    """Return where the spread of samples lies beside their mean, a PNG."""
+    return path.with_name(f"{path.stem}_{SPREAD}{path.suffix}")
+
+
+def spread_picture(mean: Rendering, spread: NDArray[np.float32]) -> Rendering:
+    """Return the spread of samples as a grey picture in levels, which says the same of itself as their mean.
+
+    Args:
+        mean: The mean.
+        spread: In levels, shape (height, width).
+    """
+    details = {**mean.details, SPREAD: "standard deviation of the samples, in grey levels"}
+    return mean.model_copy(update={"image": Image.fromarray((spread + 0.5).astype(np.uint8)), "details": details})
 
 
 def generate_file(  # noqa: PLR0913 - as above
@@ -217,9 +316,22 @@ def suffix_of(file: Path) -> str:
         return GEOTIFF[0] if is_raster(stream.read(16)) else PNG
 
 
-def _in_windows(size: tuple[int, int], bundle: Bundle) -> bool:
-    """Whether a picture is too large, or too long, to be made in one piece."""
+def in_windows(size: tuple[int, int], bundle: Bundle) -> bool:
+    """Whether a picture to be translated is too large, or too long, to be made in one piece."""
     return max(size) > bundle.piece or max(size) > MAX_ASPECT * min(size)
+
+
+def is_scene(file: Path, bundle: Bundle, settings: Settings) -> bool:
+    """Whether a file is too large, or too long, to be translated in one piece; what cannot be read is not."""
+    try:
+        return in_windows(read_size(file, settings), bundle)
+    except UserError:
+        return False
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a scene was begun in a folder, or in one inside it, and can be gone on with."""
+    return any(map(_begun, folder.rglob(f"{_WORK}*")))
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -230,7 +342,13 @@ class _Output(Protocol):
 
     truth: Rendering | Provenance | None
 
-    def write(self, window: Window, picture: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None: ...
+    def write(
+        self,
+        window: Window,
+        picture: NDArray[Any],
+        valid: NDArray[np.bool_] | None = None,
+        spread: NDArray[np.float32] | None = None,
+    ) -> None: ...
 
 
 _Writer = Callable[[Path], AbstractContextManager[_Output]]
@@ -260,7 +378,7 @@ class _Source(Protocol):
     def digest(self, stop: threading.Event | None) -> str:
         """Return the SHA-256 of mode, size and pixels as models see them, as ``Engine.run`` does."""
 
-    def writer(self, suffix: str, target: Modality, *, units: bool) -> _Writer:
+    def writer(self, suffix: str, target: Modality, *, units: bool, spread: bool) -> _Writer:
         """Return what writes a result of that kind; raises UserError where there can be none."""
 
     def notes(self, suffix: str, target: Modality, *, units: bool) -> tuple[str, ...]:
@@ -306,7 +424,7 @@ class _PictureSource:
     def digest(self, _: threading.Event | None) -> str:
         return _Digest(self.image.mode, self.size).add(self.image).hex
 
-    def writer(self, suffix: str, target: Modality, *, units: bool) -> _Writer:
+    def writer(self, suffix: str, target: Modality, *, units: bool, spread: bool) -> _Writer:
         if suffix in GEOTIFF:
             raise UserError(
                 f"{self.who} is a picture without the coordinate reference system that a GeoTIFF needs: give its "
@@ -314,7 +432,7 @@ class _PictureSource:
             )
         if units:
             raise UserError(f"{self.who} is a picture, whose result is a PNG of grey values: leave the units out.")
-        return lambda path: _PNGWriter(path, self.size, target)
+        return lambda path: _PNGWriter(path, self.size, target, spread=spread)
 
     def notes(self, _suffix: str, _target: Modality, *, units: bool) -> tuple[str, ...]:  # noqa: ARG002 - as its face
         return () if self.transform is None else ("The world file beside the picture was taken over.",)
@@ -347,11 +465,11 @@ class _RasterSource:
             digest.add(self.raster.tile(self.choice, self.stretch, Window(0, top, width, rows))[0])
         return digest.hex
 
-    def writer(self, suffix: str, target: Modality, *, units: bool) -> _Writer:
+    def writer(self, suffix: str, target: Modality, *, units: bool, spread: bool) -> _Writer:
         if suffix != PNG:
 
             def write_to(path: Path) -> GeoTIFFWriter:
-                return GeoTIFFWriter(path, self.raster, target, source=self.stretch, units=units)
+                return GeoTIFFWriter(path, self.raster, target, source=self.stretch, units=units, spread=spread)
 
             write_to(Path())  # refuses units that there are not, before anything is made
             return write_to
@@ -363,7 +481,7 @@ class _RasterSource:
                 f"{self.raster.who} is {width:,} by {height:,} px, too large for a PNG: give the result a name that "
                 "ends in .tif."
             )
-        return lambda path: _PNGWriter(path, self.size, target)
+        return lambda path: _PNGWriter(path, self.size, target, spread=spread)
 
     def notes(self, suffix: str, target: Modality, *, units: bool) -> tuple[str, ...]:
         output = output_stretch(self.stretch, target) if units else None
@@ -395,23 +513,33 @@ class _Digest:
 
 
 class _PNGWriter:
-    """Writes a PNG with the face of a `GeoTIFFWriter`; the picture is in memory. What is not valid is black."""
+    """Writes a PNG, and one of a spread, with the face of a `GeoTIFFWriter`; in memory. What is not valid is black."""
 
-    def __init__(self, path: Path, size: tuple[int, int], modality: Modality) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], modality: Modality, *, spread: bool = False) -> None:
         self.truth: Rendering | Provenance | None = None
-        self._path, self._modality = path, modality
-        self._pixels = np.zeros((size[1], size[0], 3) if modality is Modality.RGB else (size[1], size[0]), np.uint8)
+        self._path = path
+        shape = size[1], size[0]
+        self._pixels = np.zeros((*shape, 3) if modality is Modality.RGB else shape, np.uint8)
+        self._spread = np.zeros(shape, np.float32) if spread else None
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, window: Window, picture: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
+    def write(
+        self,
+        window: Window,
+        picture: NDArray[Any],
+        valid: NDArray[np.bool_] | None = None,
+        spread: NDArray[np.float32] | None = None,
+    ) -> None:
         if picture.dtype != np.uint8:
             picture = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-        part = self._pixels[window.toslices()]
-        part[...] = picture
-        if valid is not None:
-            part[~valid] = 0
+        for pixels, written in ((self._pixels, picture), (self._spread, spread)):
+            if pixels is not None and written is not None:
+                part = pixels[window.toslices()]
+                part[...] = written
+                if valid is not None:
+                    part[~valid] = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -420,8 +548,12 @@ class _PNGWriter:
             facts = {name: getattr(self.truth, name) for name in Provenance.model_fields}
             created = self.truth.created
             facts |= {"created": created if isinstance(created, str) else created.isoformat(timespec="seconds")}
+            rendering = Rendering(image=Image.fromarray(self._pixels), seconds=0, **facts)
+            if self._spread is not None:
+                with whole(spread_file(self._path)) as file:
+                    save_png(spread_picture(rendering, self._spread), file)
             with whole(self._path) as file:
-                save_png(Rendering(image=Image.fromarray(self._pixels), seconds=0, **facts), file)
+                save_png(rendering, file)
 
 
 # --- scenes -----------------------------------------------------------------------------------------------------------
@@ -467,11 +599,8 @@ class _Scene:
             complete = _remembered(work, complete)
             path = self.place(file_name(complete, ""))
             with self.writer(work / path.name) as output:
-                for top, colours, valid in scene.render(
-                    model, self.source, self.size, complete.seed or 0, work, on_progress, stop
-                ):
-                    picture = colours if self.modality is Modality.RGB else colours.mean(2)
-                    output.write(Window(0, top, self.size[0], len(picture)), picture, valid)
+                for top, picture, spread, valid in self._rows(model, complete, work, on_progress, stop):
+                    output.write(Window(0, top, self.size[0], len(picture)), picture, valid, spread)
                 output.truth = Provenance(
                     request=complete,
                     modality=self.modality,
@@ -481,8 +610,57 @@ class _Scene:
                     details={**self.details, "windows": windows},
                     synthetic=True,
                 )
-            (work / path.name).replace(path)
+            for made in (spread_file(path), path):
+                if (work / made.name).exists():
+                    (work / made.name).replace(made)
         return path, complete, field.windows
+
+    def _rows(
+        self,
+        model: SceneModel,
+        request: _AnyRequest,
+        work: Path,
+        on_progress: Callable[[Progress], None],
+        stop: threading.Event | None,
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]]:
+        """Yield first row, mean in 0..1, spread in levels, and where they are valid, from the top to the bottom.
+
+        Samples are denoised one after another, and then decoded side by side.
+        """
+        count = request.samples if isinstance(request, TranslationRequest) else 1
+        counted = _Counted(count, on_progress)
+
+        def sample(index: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+            folder, tell = (work, on_progress) if count == 1 else (work / f"sample-{index}", counted.by(index))
+            return scene.render(model, self.source, self.size, (request.seed or 0) + index, folder, tell, stop)
+
+        for parts in zip(*map(sample, range(count)), strict=True):
+            rgb = self.modality is Modality.RGB
+            mean, spread = _together(np.stack([part if rgb else part.mean(2) for _, part, _ in parts]))
+            top, _, valid = parts[0]
+            yield top, mean, None if spread is None else spread * np.float32(255), valid
+
+
+class _Counted:
+    """Tells of the samples of a scene, of which each tells of itself, as of one."""
+
+    def __init__(self, samples: int, on_progress: Callable[[Progress], None]) -> None:
+        self._samples, self._on_progress = samples, on_progress
+        self._found: dict[int, int] = {}  # windows of a sample when it was first heard of, by its number
+        self._done: dict[int, int] = {}
+        self._began = time.monotonic()
+
+    def by(self, index: int) -> Callable[[Progress], None]:
+        """Return what the sample of that number is to call."""
+        return partial(self._tell, index)
+
+    def _tell(self, index: int, progress: Progress) -> None:
+        self._found.setdefault(index, progress.done)
+        self._done[index] = progress.done
+        done, total = sum(self._done.values()), self._samples * progress.total
+        worked = done - sum(self._found.values())
+        left = (time.monotonic() - self._began) / worked * (total - done) if worked else None
+        self._on_progress(Progress(done, total, left))
 
 
 @contextmanager
@@ -497,7 +675,7 @@ def _kept(folder: Path, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: It cannot be made, or another run is at this scene.
     """
-    own = f".mmmrs-{_short({'name': name})}-"
+    own = f"{_WORK}{_short({'name': name})}-"
     work = folder / f"{own}{_short(key)}"
     try:
         work.mkdir(exist_ok=True)
@@ -513,16 +691,21 @@ def _kept(folder: Path, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
             raise UserError("Another run is making this very file: wait for it, or choose another name.") from error
         except OSError:  # a file system without locks
             pass
-        for left in (*work.glob(".mmmrs-*"), *work.glob(".*.part")):  # by a kill while the file was being written
+        for left in (*work.glob(".mmmrs-*"), *work.rglob(".*.part")):  # by a kill while the file was being written
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             yield work
         except BaseException:
-            if not (work / "state.json").is_file():  # nothing has been done
+            if not _begun(work):
                 shutil.rmtree(work, ignore_errors=True)
             raise
         for old in folder.glob(f"{own}*") if name else [work]:  # of other settings, given up
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _begun(work: Path) -> bool:
+    """Whether anything of a scene, or of one of its samples, has been done."""
+    return any(work.rglob("state.json"))
 
 
 def _short(key: Mapping[str, Any]) -> str:

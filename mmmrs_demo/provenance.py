@@ -45,7 +45,7 @@ class Provenance(BaseModel):
         versions: Version of each library that shapes the pixels.
         created: When it was made.
         details: What else shaped the pixels, where anything did: ``bands`` and ``stretch`` of a raster, the ``windows``
-            of a scene.
+            of a scene; and ``spread`` says that it shows how far samples lie apart.
         synthetic: Always true.
     """
 
@@ -133,13 +133,16 @@ def read(file: str | Path | bytes, name: str | None = None) -> Provenance:
 def file_name(request: TextRequest | TranslationRequest, suffix: str = ".png") -> str:
     """Return a name for the file of a request: what it shows and its seed, safe on every system and at most 255 bytes.
 
-    The paper's example becomes ``mmmrs_a-park-in-the-city_high_snow_google-earth_seed-7.png``.
+    The paper's example becomes ``mmmrs_a-park-in-the-city_high_snow_google-earth_seed-7.png``. More than one sample is
+    said.
     """
     prompt = request.prompt
     caption = re.sub(r"^a satellite image (?:shows|of) ", "", prompt.caption)
     translation = request.translation if isinstance(request, TranslationRequest) else None
     seed = None if request.seed is None else f"seed {request.seed}"
-    parts = ("mmmrs", translation, _slug(caption), prompt.gsd, prompt.weather, prompt.satellite, seed)
+    count = request.samples if isinstance(request, TranslationRequest) else 1
+    samples = f"{count} samples" if count > 1 else None
+    parts = ("mmmrs", translation, _slug(caption), prompt.gsd, prompt.weather, prompt.satellite, seed, samples)
     return "_".join(_slug(part) for part in parts if part) + suffix
 
 
@@ -162,6 +165,7 @@ def _parameters(rendering: Rendering) -> str:
     }
     if isinstance(request, TranslationRequest):
         settings |= {"Translation": request.translation, "ControlNet scale": request.controlnet_scale}
+        settings |= {"Samples": request.samples} if request.samples > 1 else {}
     settings["Version"] = SOFTWARE
     lines = [
         request.prompt.text,

@@ -24,6 +24,7 @@ MIN_SIDE = 32
 MAX_ASPECT = 4
 """Longest side over shortest side: what is longer would be squeezed until the models see no structure across it."""
 
+_START = 1024  # bytes that tell what a file is
 _GREY_SPREAD = 8
 # Difference between the channels, of 255, that 95 % of a grey picture's pixels stay within. JPEG leaves 1 or 2; the
 # greyest of 2,400 real colour tiles has 14.
@@ -139,6 +140,27 @@ def read_tile(
         raise UserError(f"{who} is no GeoTIFF or JPEG 2000, whose bands could be chosen: leave the bands out.")
     picture = _decode(data, who, settings, slim=slim)
     return picture.convert("RGB") if modality.mode == "RGB" else _one_band(picture, modality, who)
+
+
+def read_size(file: Path, settings: Settings) -> tuple[int, int]:
+    """Return width and height of a picture or raster, in pixels, from its header.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    who = called(file)
+    with opened(file, who) as stream:
+        start = stream.read(_START)
+    if is_raster(start):
+        with open_raster(file, settings) as raster:
+            return raster.size
+    try:
+        with Image.open(file, formats=[_kind(start, who)]) as picture:
+            return picture.size
+    except UserError:
+        raise
+    except Exception as error:  # a broken file can raise anything in a decoder
+        raise UserError(f"{who} is damaged or cut short: download or save it again.") from error
 
 
 def _decode(data: bytes, who: str, settings: Settings, *, slim: bool) -> Image.Image:

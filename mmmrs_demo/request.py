@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.modality import TRANSLATIONS, Modality
@@ -15,6 +15,7 @@ from mmmrs_demo.prompt import Prompt, check_length, clean
 from mmmrs_demo.settings import Settings
 
 MAX_SEED = 2**63 - 1
+MAX_SAMPLES = 16
 
 SCHEDULERS = {
     "dpm++2m-karras": "DPM++ 2M Karras",
@@ -94,12 +95,15 @@ class TranslationRequest(BaseRequest):
     Attributes:
         translation: Key of `TRANSLATIONS`.
         controlnet_scale: How strongly the input holds the output, 0 to 2.
+        samples: How many are made, 1 to `MAX_SAMPLES`, with `seed`, `seed` + 1 and so on; the result is their mean. The
+            JSON form says nothing of a single one.
         source_sha256: Hash of the input's pixels, filled in by the engine; with it a rendering names its input.
     """
 
     kind: Literal["translation"] = "translation"
     translation: str
     controlnet_scale: _Scale | None = None
+    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES, exclude_if=lambda samples: samples == 1)] = 1
     source_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
     @field_validator("translation")
@@ -108,6 +112,12 @@ class TranslationRequest(BaseRequest):
         if key not in TRANSLATIONS:
             raise UserError(f"There is no translation “{key}”; choose one of {', '.join(TRANSLATIONS)}.")
         return key
+
+    @model_validator(mode="after")
+    def _enough_seeds(self) -> Self:
+        if self.seed is not None and self.seed > (last := MAX_SEED + 1 - self.samples):
+            raise UserError(f"The seed of {self.samples} samples should be at most {last}, not {self.seed}.")
+        return self
 
 
 Request = Annotated[TextRequest | TranslationRequest, Field(discriminator="kind")]
@@ -136,12 +146,14 @@ class Step:
         total: Steps of the whole run.
         preview: The picture as it looks now, small; None where there is none.
         seconds: Time since the run began.
+        samples: How many samples the steps are for, the same number for each.
     """
 
     index: int
     total: int
     preview: Image.Image | None
     seconds: float
+    samples: int = 1
 
 
 class Rendering(BaseModel):

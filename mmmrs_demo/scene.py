@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,11 @@ BATCH = 4
 """Windows that the network looks through at once: on a CPU more cost memory and gain nothing."""
 
 
+_Batch = TypeVar("_Batch")
+_Answer = TypeVar("_Answer")
+_Array = NDArray[np.float32]
+
+
 class Windows(Protocol):
     """A model as a scene needs it; `engine.WindowModel` is one.
 
@@ -46,6 +51,9 @@ class Windows(Protocol):
     factor: int
     channels: int
     steps: int
+
+    def each(self, ask: Callable[[_Batch], _Answer], batches: Iterable[_Batch]) -> Iterator[_Answer]:
+        """Yield what is answered to each batch, in their order: `map`, or what asks several at a time and ahead."""
 
     def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what standard normal noise is at the first step."""
@@ -186,6 +194,22 @@ def render(
     yield from scene.decode()
 
 
+class _Windows(NamedTuple):
+    """Windows of one row that are looked through at once.
+
+    Attributes:
+        top: first row of their latents.
+        lefts: their first columns.
+        pictures: of the input.
+        last: no more of this row follow.
+    """
+
+    top: int
+    lefts: list[int]
+    pictures: list[NDArray[np.uint8]]
+    last: bool
+
+
 class _Scene:
     def __init__(
         self,
@@ -216,13 +240,13 @@ class _Scene:
 
     def denoise(self) -> None:
         """Take all steps that are left."""
-        bands = list(self.field.bands())
         while self.step < self.model.steps:
             now, then = self.latents[self.step % 2], self.latents[(self.step + 1) % 2]
             said, weight = self._carried()
-            while self.band < len(bands):
-                top, end = bands[self.band]
-                for left, predicted in self._look(now, top):
+            bands = list(self.field.bands())[self.band :]
+            looked = self._look(now, bands, lambda noisy, pictures: self.model.predict(noisy, self.step, pictures))
+            for (top, end), row in zip(bands, looked, strict=True):
+                for left, predicted in row:
                     columns = slice(left, left + self.field.side)
                     said[:, :, columns] += predicted * self.weights
                     weight[:, columns] += self.weights
@@ -231,23 +255,58 @@ class _Scene:
                 seed = np.random.SeedSequence((self.seed, self.step + 1, top)).generate_state(1, np.uint64)[0]
                 then[:, top:end] = self.model.advance(now[:, top:end], blend, self.step, int(seed) >> 1)
                 said, weight = _moved(said, rows), _moved(weight, rows)
-                self._keep(said, weight, last=self.band == len(bands) - 1)
+                self._keep(said, weight, last=end == self.field.height)
                 self.band += 1
             self.step, self.band = self.step + 1, 0
 
-    def _look(self, latents: NDArray[np.float32], top: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield column and prediction of every window of a row that has something to see."""
-        side, factor = self.field.side, self.model.factor
-        seen = [(left, self._input(left * factor, top * factor)) for left in self.field.lefts]
-        windows = [(left, picture) for left, (picture, valid) in seen if valid.any()]
-        for first in range(0, len(windows), BATCH):
+    def _look(
+        self,
+        latents: _Array,
+        bands: Sequence[tuple[int, int]],
+        ask: Callable[[_Array, NDArray[np.uint8] | None], _Array],
+    ) -> Iterator[Iterator[tuple[int, _Array]]]:
+        """Yield for every row of windows column and answer of those that have something to see.
+
+        Args:
+            latents: what the windows are cut from.
+            bands: the rows of windows.
+            ask: answers to windows of latents and of the input; may be called in other threads.
+        """
+        side = self.field.side
+
+        def answered(batch: _Windows) -> tuple[list[tuple[int, _Array]], bool]:
             heed(self.stop)
-            batch = windows[first : first + BATCH]
-            noisy = np.stack([latents[:, top : top + side, left : left + side] for left, _ in batch])
-            pictures = None if self.source is None else np.stack([picture for _, picture in batch])
-            yield from zip((left for left, _ in batch), self.model.predict(noisy, self.step, pictures), strict=True)
-            self._tell(len(batch))
-        self._tell(len(seen) - len(windows), worked=False)
+            if not batch.lefts:
+                return [], batch.last
+            noisy = np.stack([latents[:, batch.top : batch.top + side, left : left + side] for left in batch.lefts])
+            said = ask(noisy, None if self.source is None else np.stack(batch.pictures))
+            return list(zip(batch.lefts, said, strict=True)), batch.last
+
+        answers = iter(self.model.each(answered, self._batches(bands)))
+        for _ in bands:
+            yield self._row(answers)
+
+    def _batches(self, bands: Sequence[tuple[int, int]]) -> Iterator[_Windows]:
+        """Yield the windows that have something to see; of a row without any, an empty batch."""
+        factor = self.model.factor
+        for top, _ in bands:
+            seen = [(left, *self._input(left * factor, top * factor)) for left in self.field.lefts]
+            windows = [(left, picture) for left, picture, valid in seen if valid.any()]
+            for first in range(0, max(1, len(windows)), BATCH):
+                some = windows[first : first + BATCH]
+                last = first + BATCH >= len(windows)
+                yield _Windows(top, [left for left, _ in some], [picture for _, picture in some], last)
+
+    def _row(self, answers: Iterator[tuple[list[tuple[int, _Array]], bool]]) -> Iterator[tuple[int, _Array]]:
+        """Yield the answers to one row of windows, and tell of them."""
+        unseen = len(self.field.lefts)
+        for windows, last in answers:
+            yield from windows
+            unseen -= len(windows)
+            self._tell(len(windows))
+            if last:
+                break
+        self._tell(unseen, worked=False)
 
     def _input(self, x: int, y: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Return a window of the input; beyond its borders it is mirrored."""
@@ -294,8 +353,10 @@ class _Scene:
         weights = self.field.weights(factor)[..., None]
         side = self.model.side
         sums = np.zeros((side, self.field.width * factor, 4), np.float32)  # three colours and the weight
-        for top, end in self.field.bands():
-            for left, picture in self._decoded(latents, top):
+        bands = list(self.field.bands())
+        looked = self._look(latents, bands, lambda noisy, _: self.model.decode(noisy))
+        for (top, end), row in zip(bands, looked, strict=True):
+            for left, picture in row:
                 columns = slice(left * factor, left * factor + side)
                 sums[:, columns] += np.concatenate([picture, np.ones_like(picture[..., :1])], 2) * weights
             rows = min(end * factor, height) - top * factor
@@ -307,18 +368,6 @@ class _Scene:
                 valid if self.source is None else self.source.read(0, y, width, rows)[1],
             )
             sums = np.concatenate([sums[(end - top) * factor :], np.zeros_like(sums[: (end - top) * factor])])
-
-    def _decoded(self, latents: NDArray[np.float32], top: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield column and picture of every window of a row that has something to show."""
-        side, factor = self.field.side, self.model.factor
-        lefts = [left for left in self.field.lefts if self._input(left * factor, top * factor)[1].any()]
-        for first in range(0, len(lefts), BATCH):
-            heed(self.stop)
-            some = lefts[first : first + BATCH]
-            windows = np.stack([latents[:, top : top + side, left : left + side] for left in some])
-            yield from zip(some, self.model.decode(windows), strict=True)
-            self._tell(len(some))
-        self._tell(len(self.field.lefts) - len(lefts), worked=False)
 
 
 def noise(seed: int, row: int, channels: int, width: int) -> NDArray[np.float32]:

@@ -26,8 +26,13 @@ def find(picture: Path) -> Path | None:
     return next((file for file in _candidates(picture) if file.is_file()), None)
 
 
+def suffixes(picture: Path) -> tuple[str, ...]:
+    """Return all that a picture's world file may end with, in small letters."""
+    return suffix_of(picture), f"{picture.suffix.lower()}w", ".wld"
+
+
 def _candidates(picture: Path) -> Iterator[Path]:
-    for suffix in (suffix_of(picture), f"{picture.suffix.lower()}w", ".wld"):
+    for suffix in suffixes(picture):
         for spelt in (suffix, suffix.upper()):
             yield picture.with_suffix(spelt)
 

@@ -13,7 +13,6 @@ from PIL import Image
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
-from tests import tiny
 
 MODEL = {"bundle": "mini", "title": "Instant", "base": "instant sha256:0"}
 VERSIONS = {"instant": "1"}
@@ -21,12 +20,18 @@ FACTOR = 8
 
 
 class InstantModel:
-    """Says what it is shown, each `FACTOR` pixels as one; without an input, the noise."""
+    """Says what it is shown, each `FACTOR` pixels as one; without an input, the noise.
+
+    Attributes:
+        grain: How much of the noise each step leaves.
+    """
 
     factor, channels, steps = FACTOR, 3, 2
+    each = map
 
     def __init__(self, side: int, at_window: Callable[[], None] = lambda: None) -> None:
         self.side, self.at_window = side, at_window
+        self.grain = 0.0
         self.model, self.versions = dict(MODEL), dict(VERSIONS)
 
     def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -41,7 +46,8 @@ class InstantModel:
             return latents
         cells = self.side // FACTOR
         blocks = pictures.reshape(len(pictures), cells, FACTOR, cells, FACTOR, 3)
-        return blocks.mean((2, 4), np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+        coarse = blocks.mean((2, 4), np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+        return coarse + np.float32(self.grain) * (latents - coarse)
 
     def advance(
         self, latents: NDArray[np.float32], said: NDArray[np.float32], step: int, seed: int
@@ -52,13 +58,15 @@ class InstantModel:
         return said
 
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        return latents.transpose(0, 2, 3, 1).repeat(FACTOR, 1).repeat(FACTOR, 2)
+        return latents.clip(0, 1).transpose(0, 2, 3, 1).repeat(FACTOR, 1).repeat(FACTOR, 2)
 
 
 class InstantEngine:
     """Has a bundle of 64 px called mini, in a catalog that lies in an empty folder."""
 
     def __init__(self, folder: Path) -> None:
+        from tests import tiny  # torch comes with it
+
         (folder / "catalog.toml").write_text(tiny.table("mini"), encoding="utf-8")
         self.catalog = Catalog.load(folder)
         self.at_window: Callable[[], None] = lambda: None
@@ -92,4 +100,5 @@ class InstantEngine:
     ) -> tuple[TextRequest | TranslationRequest, InstantModel]:
         del stop
         request = request.model_copy(update={"scheduler": request.scheduler or "euler-a"})
-        return self.catalog.bundle("mini").complete(request), InstantModel(tiny.SIZE, self.at_window)
+        bundle = self.catalog.bundle("mini")
+        return bundle.complete(request), InstantModel(bundle.size, self.at_window)

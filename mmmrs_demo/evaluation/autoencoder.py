@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmmrs_demo import metrics
 from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.evaluation import metrics
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.training.latents import batch
 

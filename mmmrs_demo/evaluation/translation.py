@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from mmmrs_demo import metrics
 from mmmrs_demo.catalog import Bundle
 from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.evaluation import metrics
 from mmmrs_demo.evaluation.baseline import Baseline
 from mmmrs_demo.modality import Modality, Translation
 from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest, parse_request

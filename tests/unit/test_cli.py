@@ -539,6 +539,81 @@ def test_sar_as(shell: Shell) -> None:
     assert "--sar-as" in shell.refusal("translate", "sar2rgb", "vv.tif", "--sar-as", "phase")
 
 
+def shown(text: str) -> dict[str, str]:
+    return dict(re.split(r"  +", line, maxsplit=1) for line in text.splitlines())
+
+
+def test_samples_become_their_mean_and_spread(shell: Shell, tile: Path) -> None:
+    words = ("translate", "rgb2sar", tile, "--samples", "3", "--seed", "7")
+    assert shell(*words, "--out", "mean.png") == (0, "mean.png\nmean_spread.png\n", "")
+    assert [request.seed for request, _ in shell.engines[-1].asked] == [7, 8, 9]
+    for name, level in (("mean", 8), ("mean_spread", 1)):
+        with Image.open(f"{name}.png") as picture:
+            assert (picture.mode, picture.getextrema()) == ("L", (level, level))
+        assert shown(shell("show", f"{name}.png")[1])["Samples"] == "3"
+    assert shown(shell("show", "mean_spread.png")[1])["Spread"] == "standard deviation of the samples, in grey levels"
+    rasters.write(Path("tile.tif"), rasters.pattern(3, high=255).astype("uint8"))
+    assert shell(*words[:2], "tile.tif", *words[3:], "--out", "mean.tif", "--quiet") == (0, "mean.tif\n", "")
+    with rasterio.open("mean.tif") as made:
+        assert [(int(band.min()), int(band.max())) for band in made.read()] == [(8, 8), (1, 1)]
+    assert "Samples should be at most 16, not 17" in shell.refusal(*words[:3], "--samples", "17")
+
+
+def test_a_reference_is_compared_with(shell: Shell, tile: Path) -> None:
+    Image.new("L", (60, 40), 17).save("real.png")
+    words = ("translate", "rgb2sar", tile, "--seed", "7", "--out", "sar.png")
+    status, out, err = shell(*words, "--reference", "real.png")
+    path, *facts = out.splitlines()
+    assert (status, path) == (0, "sar.png")
+    assert shown("\n".join(facts)) == {"PSNR": "28.1 dB", "SSIM": "0.71", "backscatter error": "0.98 dB"}
+    assert err == "Black to white are taken for -25 to 0 dB in the result and in the reference.\n"
+    Image.new("L", (61, 40)).save("real.png")
+    engines = len(shell.engines)
+    for reference, says in (("real.png", "61 by 40 px and the result 60 by 40 px"), ("gone.png", "no file “gone.png”")):
+        assert says in shell.refusal(*words, "--overwrite", "--reference", reference)
+    assert len(shell.engines) == engines
+    assert "is a colour picture" in shell.refusal(*words, "--overwrite", "--reference", tile)
+
+
+def test_a_folder_of_references(shell: Shell, folder: Path) -> None:
+    (folder / "broken.jpg").unlink()
+    real = Path("real")
+    (real / "scenes").mkdir(parents=True)
+    Image.new("L", (60, 40), 17).save(real / "tile.jpg")
+    Image.new("L", (60, 41)).save(real / "inner.png")
+    words = ("translate", "rgb2sar", "tiles", "--seed", "7", "--samples", "2", "--out", "out")
+    assert "folder of references" in shell.refusal(*words, "--reference", "real/tile.jpg")
+    assert shell(*words, "--quiet")[0] == 0
+    assert {entry["comparison"] for entry in manifest().values()} == {None}
+    status, out, err = shell(*words, "--reference", "real", "--quiet")  # what is there is compared, and not made anew
+    assert (status, shell.engines[-1].asked) == (1, [])
+    assert out.splitlines()[:4] == ["out/inner.png", "out/inner_spread.png", "out/tile.png", "out/tile_spread.png"]
+    assert list(shown("\n".join(out.splitlines()[4:]))) == ["PSNR", "SSIM", "backscatter error"]
+    assert err == "“inner.png” is 60 by 41 px and the result 60 by 40 px: choose a reference of the same size.\n"
+    entries = manifest()
+    assert entries["tile.png"]["spread"] == "tile_spread.png"
+    assert entries["tile.png"]["comparison"]["error_name"] == "backscatter error"
+    assert entries["inner.png"]["comparison"] == {"problem": err.strip()}
+    assert (entries["inner.png"]["error"], entries["scenes/large.tif"]["comparison"]) == ("", None)
+    Image.new("L", (60, 40)).save(real / "inner.png")
+    rasters.write(real / "scenes" / "large.tif", rasters.pattern(1, 300, 500, high=255).astype("uint8"), names=("VV",))
+    Path("out/tile_spread.png").unlink()
+    status, out, _ = shell(*words, "--reference", "real")
+    assert (status, [request.seed for request, _ in shell.engines[-1].asked]) == (0, [7, 8])  # for the spread that went
+    assert out.count("PSNR") == len([entry for entry in manifest().values() if entry["comparison"]["psnr"]]) == 3
+
+
+def test_a_manifest_from_before_there_were_samples(shell: Shell, folder: Path) -> None:
+    (folder / "broken.jpg").unlink()
+    words = ("translate", "rgb2sar", "tiles", "--seed", "7", "--out", "out")
+    assert shell(*words, "--quiet")[0] == 0
+    older = [entry for entry in manifest().values() if entry.pop("spread") == "" and entry.pop("comparison") is None]
+    assert len(older) == 3
+    assert all("samples" not in entry["request"] | entry["settings"]["request"] for entry in older)
+    Path("out/manifest.json").write_text(json.dumps(older), encoding="utf-8")
+    assert shell(*words)[2].splitlines()[-1] == "3 skipped: out/manifest.csv says more."
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -685,7 +760,7 @@ def test_a_failure_inside_the_program_does_not_end_a_folder(shell: Shell, folder
     shell.at_step = fail
     status, out, err = shell("translate", "rgb2sar", "tiles", "--out", "out")
     assert (status, out) == (1, "out/scenes/large.tif\n")
-    assert "“tile.png” failed inside the program (RuntimeError: three is no tensor)." in err
+    assert "“tile.png” failed inside the program (RuntimeError), whose log says why." in err
     assert folder.is_dir()
 
 

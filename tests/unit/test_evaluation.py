@@ -17,12 +17,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
+from mmmrs_demo import metrics
 from mmmrs_demo.catalog import Bundle, Catalog
 from mmmrs_demo.cli import main
 from mmmrs_demo.dataset.manifest import Manifest, Record, write_shard
 from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.evaluation import autoencoder, cli, metrics, report, report_autoencoder, report_translation
+from mmmrs_demo.evaluation import autoencoder, cli, report, report_autoencoder, report_translation
 from mmmrs_demo.evaluation.baseline import Baseline
 from mmmrs_demo.evaluation.report_translation import as_section, markdown
 from mmmrs_demo.evaluation.translation import (

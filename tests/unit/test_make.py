@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,19 +22,19 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from mmmrs_demo import engine as engine_module
-from mmmrs_demo import worldfile
+from mmmrs_demo import scene, worldfile
 from mmmrs_demo.engine import Engine
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.georaster import open_raster
-from mmmrs_demo.make import Done, generate_file, translate_file
+from mmmrs_demo.make import Done, _PictureSource, generate_file, sampled, spread_picture, translate_file, unfinished
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.provenance import embed, read
 from mmmrs_demo.radiometry import DISPLAY_DB, Quantity
-from mmmrs_demo.request import TextRequest, TranslationRequest
+from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.scene import Progress
 from mmmrs_demo.settings import Settings
-from tests.instant import FACTOR, InstantEngine
+from tests.instant import FACTOR, InstantEngine, InstantModel
 from tests.rasters import UTM, pattern, write
 
 pytestmark = pytest.mark.unit
@@ -323,24 +325,28 @@ from mmmrs_demo.engine import Engine
 from mmmrs_demo.make import translate_file
 from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.settings import Settings
-weights, file, out, until = sys.argv[1:]
+weights, file, out, until, samples = sys.argv[1:]
 settings = Settings(weights=weights, bundle="tiny")
 engine = Engine(Catalog.load(Path(weights)), settings)
 def tell(progress):
     if progress.done >= int(until):
         print("here", flush=True)
         time.sleep(600)
-request = TranslationRequest(translation="rgb2sar", bundle="tiny", steps=2)
+request = TranslationRequest(translation="rgb2sar", bundle="tiny", steps=2, samples=samples)
 translate_file(engine, request, Path(file), Path(out), settings, on_progress=tell)
 """
 
 
-@pytest.mark.parametrize("until", [8, 20, 32], ids=["first step", "second step", "decoding"])
+@pytest.mark.parametrize(
+    ("until", "samples"),
+    [(8, 1), (20, 1), (32, 1), (40, 2)],
+    ids=["first step", "second step", "decoding", "second sample"],
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_pixels(
-    until: int, tiny_engine: Engine, tiny_weights: Path, tmp_path: Path, out: Path
+    until: int, samples: int, tiny_engine: Engine, tiny_weights: Path, tmp_path: Path, out: Path
 ) -> None:
     file, path = raster(tmp_path, (200, 160)), out / "sar.tif"
-    words = [sys.executable, "-c", KILLED, str(tiny_weights), str(file), str(path), str(until)]
+    words = [sys.executable, "-c", KILLED, str(tiny_weights), str(file), str(path), str(until), str(samples)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
@@ -348,7 +354,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_pixels(
     assert not path.exists()
     assert len(hidden(out)) == 1
     told: list[Progress] = []
-    request = TO_SAR.model_copy(update={"seed": None})
+    request = TO_SAR.model_copy(update={"seed": None, "samples": samples})
     resumed = translated(tiny_engine, file, path, request, on_progress=told.append)
     assert told[0].done > min(until, 24) // 2  # it went on
     assert [file.name for file in out.iterdir()] == ["sar.tif"]
@@ -419,9 +425,13 @@ def test_two_runs_do_not_share_a_scene(instant: InstantEngine, tmp_path: Path, o
     assert translated(instant, file, out / "sar.tif", request).windows
 
 
-def test_memory_does_not_grow_with_the_scene(instant: InstantEngine, tmp_path: Path, out: Path) -> None:
+@pytest.mark.parametrize(("samples", "tall"), [(1, 4000), (3, 2000)])
+def test_memory_does_not_grow_with_the_scene(
+    samples: int, tall: int, instant: InstantEngine, tmp_path: Path, out: Path
+) -> None:
+    request = TranslationRequest(translation="rgb2sar", seed=3, samples=samples)
     peaks = []
-    for height in (500, 4000):
+    for height in (500, tall):
         with rasterio.open(
             tmp_path / "long.tif",
             "w",
@@ -436,10 +446,222 @@ def test_memory_does_not_grow_with_the_scene(instant: InstantEngine, tmp_path: P
             for top in range(0, height, 500):
                 file.write(pattern(3, 500, 600, high=255).astype("uint8"), window=Window(0, top, 600, 500))
         tracemalloc.start()
-        translated(instant, tmp_path / "long.tif", out / f"{height}.tif")
+        translated(instant, tmp_path / "long.tif", out / f"{height}.tif", request)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.25
+
+
+# --- several samples --------------------------------------------------------------------------------------------------
+
+
+class Grainy(InstantEngine):
+    """Gives another picture with every seed, and the same in one piece as of a scene."""
+
+    def windows(
+        self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None
+    ) -> tuple[TextRequest | TranslationRequest, InstantModel]:
+        complete, model = super().windows(request, stop)
+        model.grain = 0.4
+        return complete, model
+
+    def run(
+        self,
+        request: TextRequest | TranslationRequest,
+        image: Image.Image | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Rendering:
+        complete = self.catalog.bundle("mini").complete(request)
+        made = super().run(complete, image, on_step, stop)
+        assert image is not None
+        assert complete.seed is not None
+        with TemporaryDirectory() as work:
+            source = _PictureSource(image, "", None)
+            rows = scene.render(self.windows(complete)[1], source, image.size, complete.seed, Path(work))
+            colours = np.concatenate([part for _, part, _ in rows])
+        shown = colours if made.modality is Modality.RGB else colours.mean(2)
+        pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return made.model_copy(update={"image": Image.fromarray(pixels)})
+
+
+@pytest.fixture
+def grainy(tmp_path: Path) -> Grainy:
+    (tmp_path / "grainy").mkdir()
+    return Grainy(tmp_path / "grainy")
+
+
+THREE = TranslationRequest(translation="rgb2sar", seed=3, samples=3)
+
+
+def singles(engine: Any, file: Path, folder: Path, request: TranslationRequest, **options: Any) -> NDArray[np.float64]:
+    """Return three translations with the seeds 3, 4 and 5, of shape (3, bands, height, width)."""
+    parts = []
+    for seed in (3, 4, 5):
+        one = request.model_copy(update={"seed": seed, "samples": 1})
+        with rasterio.open(translated(engine, file, folder / f"{seed}.tif", one, **options).path) as made:
+            parts.append(made.read().astype(np.float64))
+    return np.stack(parts)
+
+
+@pytest.mark.parametrize("size", [SMALL, (WIDE, HIGH)], ids=["one piece", "scene"])
+def test_mean_and_spread_in_units_are_those_of_the_single_samples(
+    size: tuple[int, int], grainy: Grainy, tmp_path: Path, out: Path
+) -> None:
+    file = raster(tmp_path, size)
+    ones = singles(grainy, file, out, THREE, units=True)[:, 0]
+    done = translated(grainy, file, out / "three.tif", THREE, units=True)
+    with rasterio.open(done.path) as made:
+        assert made.descriptions == ("VV", "spread")
+        assert made.units == ("dB", "dB")
+        mean, spread = made.read()
+    assert ones.std(axis=0).mean() > 0.5
+    assert np.allclose(mean, ones.mean(axis=0), atol=1e-4)
+    assert np.allclose(spread, ones.std(axis=0, ddof=1), atol=1e-4)
+    assert read(done.path).request == done.request
+    assert isinstance(done.request, TranslationRequest)
+    assert (done.request.seed, done.request.samples, done.spread) == (3, 3, None)
+
+
+@pytest.mark.parametrize("size", [SMALL, (WIDE, HIGH)], ids=["one piece", "scene"])
+def test_the_spread_of_colours_is_one_band(size: tuple[int, int], grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    samples = pattern(1, size[1], size[0], low=60, high=190).astype("uint8")
+    mask = np.full(samples.shape[1:], 255, np.uint8)
+    mask[:20] = 0
+    file = write(tmp_path / "vv.tif", samples, names=("VV",), mask=mask)
+    request = THREE.model_copy(update={"translation": "sar2rgb"})
+    ones = singles(grainy, file, out, request)
+    with rasterio.open(translated(grainy, file, out / "three.tif", request).path) as made:
+        assert made.descriptions == ("red", "green", "blue", "spread")
+        assert made.colorinterp[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        assert made.colorinterp[3] not in (ColorInterp.alpha, ColorInterp.gray)
+        assert made.dtypes == ("uint8",) * 4
+        assert np.array_equal(made.dataset_mask(), mask)
+        bands = made.read()
+    assert np.abs(bands[:3] - ones.mean(axis=0)).max() <= 1
+    assert np.abs(bands[3] - ones.std(axis=0, ddof=1).mean(axis=0)).max() <= 1
+    assert not bands[:, :20].any()
+    assert bands[3].max() > 5
+    with open_raster(out / "three.tif", Settings()) as source:
+        assert source.choose(Modality.RGB).numbers == (1, 2, 3)
+
+
+@pytest.mark.parametrize("size", [SMALL, (WIDE, HIGH)], ids=["one piece", "scene"])
+def test_the_spread_of_a_png_is_a_second_one(size: tuple[int, int], grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    file = picture(tmp_path, size)
+    worldfile.write(file, UTM)
+    parts = []
+    for seed in (3, 4, 5):
+        one = THREE.model_copy(update={"seed": seed, "samples": 1})
+        parts.append(np.asarray(Image.open(translated(grainy, file, tmp_path / f"{seed}.png", one).path), float))
+    done = translated(grainy, file, out, THREE)
+    assert done.path.name == "mmmrs_rgb2sar_seed-3_3-samples.png"
+    assert done.spread == out / "mmmrs_rgb2sar_seed-3_3-samples_spread.png"
+    assert len(list(out.iterdir())) == 4
+    for file, expected in ((done.path, np.mean(parts, axis=0)), (done.spread, np.std(parts, axis=0, ddof=1))):
+        with Image.open(file) as made:
+            assert made.mode == "L"
+            assert np.abs(np.asarray(made, float) - expected).max() <= 1
+        assert read(file).request == done.request
+        assert worldfile.read(file) == UTM
+    assert "grey levels" in read(done.spread).details["spread"]
+    assert "spread" not in read(done.path).details
+
+
+def test_a_scene_has_the_mean_and_spread_that_it_would_have_in_one_piece(
+    grainy: Grainy, tmp_path: Path, out: Path
+) -> None:
+    file = picture(tmp_path)
+    done = translated(grainy, file, out / "scene.png", THREE)
+    assert done.windows
+    assert done.spread
+    piece = sampled(grainy, THREE, Image.open(file))
+    assert piece.spread is not None
+    for path, expected in ((done.path, piece.mean), (done.spread, piece.spread)):
+        assert np.abs(np.asarray(Image.open(path), float) - expected).max() <= 1.5
+
+
+def test_a_drawn_seed_is_drawn_once_and_gives_the_same_again(grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    drawn = TranslationRequest(translation="rgb2sar", samples=4)
+    image = Image.open(picture(tmp_path, SMALL))
+    steps: list[Step] = []
+    first = sampled(grainy, drawn, image, steps.append)
+    request = first.rendering.request
+    assert isinstance(request, TranslationRequest)
+    assert (request.samples, [(step.index, step.total) for step in steps]) == (4, [(n, 4) for n in (1, 2, 3, 4)])
+    again = sampled(grainy, request, image)
+    assert again.rendering.image == first.rendering.image
+    assert np.array_equal(np.asarray(first.rendering.image), (first.mean + 0.5).astype(np.uint8))
+    assert first.spread is not None
+    shown = spread_picture(first.rendering, first.spread)
+    assert (shown.request, shown.image.size, shown.image.mode) == (request, SMALL, "L")
+    path = translated(grainy, tmp_path / "tile.png", out / "same.png", request).path
+    assert np.array_equal(np.asarray(Image.open(path)), np.asarray(first.rendering.image))
+
+
+def test_one_sample_is_as_it_was(grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    image = Image.open(picture(tmp_path, SMALL))
+    alone = THREE.model_copy(update={"samples": 1, "bundle": "mini"})
+    one, plain = sampled(grainy, alone, image), grainy.run(alone, image)
+    assert one.spread is None
+    assert one.rendering == plain.model_copy(update={"image": one.rendering.image})
+    assert one.rendering.image == plain.image
+    done = translated(grainy, tmp_path / "tile.png", out / "one.png", alone)
+    assert [file.name for file in out.iterdir()] == ["one.png"]
+    assert b"amples" not in done.path.read_bytes()
+
+
+def test_all_samples_of_a_scene_are_told_as_one_run(grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    told: list[Progress] = []
+    done = translated(grainy, raster(tmp_path), out / "sar.tif", THREE, on_progress=told.append)
+    assert {progress.total for progress in told} == {done.windows * 3 * (InstantModel.steps + 1)}
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
+    assert told[-1].done == told[-1].total
+    assert told[0].seconds_left is None
+    assert told[-1].seconds_left == 0
+
+
+def test_a_stopped_scene_of_samples_goes_on_in_the_sample_it_was_at(grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    file = raster(tmp_path)
+    whole = translated(grainy, file, out / "whole.tif", THREE).path
+    looked: list[int] = []
+    grainy.at_window = lambda: looked.append(1)
+    translated(grainy, file, out / "counted.tif", THREE)
+    total = len(looked)
+    stopped(grainy, file, out / "sar.tif", THREE, after=total * 2 // 3 - 1)  # near the end of the second sample
+    (work,) = hidden(out)
+    assert sorted(path.name for path in work.glob("sample-*")) == ["sample-0", "sample-1"]
+    assert unfinished(tmp_path)
+    looked.clear()
+    told: list[Progress] = []
+    grainy.at_window = lambda: looked.append(1)
+    translated(grainy, file, out / "sar.tif", THREE, on_progress=told.append)
+    assert len(looked) < total // 2
+    assert told[-1].done == told[-1].total
+    with rasterio.open(out / "sar.tif") as resumed, rasterio.open(whole) as made:
+        assert np.array_equal(resumed.read(), made.read())
+    assert not hidden(out)
+    assert not unfinished(tmp_path)
+
+
+def test_a_spread_does_not_replace_a_strangers_file(grainy: Grainy, tmp_path: Path, out: Path) -> None:
+    (out / "sar_spread.png").touch()
+    for size in (SMALL, (WIDE, HIGH)):
+        with pytest.raises(UserError, match=r"“sar_spread\.png” is there already"):
+            translated(grainy, picture(tmp_path, size), out / "sar.png", THREE)
+    assert [file.name for file in out.iterdir()] == ["sar_spread.png"]
+    translated(grainy, tmp_path / "tile.png", out / "sar.png", THREE, overwrite=True)
+    assert read(out / "sar_spread.png").request == read(out / "sar.png").request
+
+
+def test_an_engine_makes_one_picture_and_says_so(tiny_engine: Engine, tmp_path: Path) -> None:
+    image = Image.open(picture(tmp_path, SMALL))
+    three = TO_SAR.model_copy(update={"samples": 3})
+    alone, together = tiny_engine.run(three, image), sampled(tiny_engine, three, image)
+    assert alone.request == together.rendering.request.model_copy(update={"samples": 1})
+    parts = [tiny_engine.run(TO_SAR.model_copy(update={"seed": seed}), image).image for seed in (3, 4, 5)]
+    assert parts[0] == alone.image
+    assert np.allclose(together.mean, np.mean([np.asarray(part, float) for part in parts], axis=0))
 
 
 WORDS = TextRequest(prompt=Prompt(caption="a park"), bundle="tiny", seed=5, steps=2)

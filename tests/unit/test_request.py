@@ -15,6 +15,7 @@ from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import (
+    MAX_SAMPLES,
     MAX_SEED,
     REQUEST,
     SCHEDULERS,
@@ -44,6 +45,7 @@ requests = st.one_of(
         **shared,
         translation=st.sampled_from(list(TRANSLATIONS)),
         controlnet_scale=st.none() | st.floats(0, 2),
+        samples=st.integers(1, MAX_SAMPLES),
         source_sha256=st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
     ),
 )
@@ -54,6 +56,13 @@ def test_json_gives_the_request_back(request: TextRequest | TranslationRequest) 
     assert REQUEST.validate_json(REQUEST.dump_json(request)) == request
     assert parse_request(request.model_dump()) == request
     assert parse_request(json.loads(request.model_dump_json())) == request
+
+
+def test_a_single_sample_is_not_spoken_of() -> None:
+    one, two = (TranslationRequest(translation="rgb2sar", samples=samples) for samples in (1, 2))
+    assert "samples" not in one.model_dump_json()
+    assert json.loads(two.model_dump_json()) == one.model_dump(mode="json") | {"samples": 2}
+    assert parse_request(one.model_dump(mode="json")) == one
 
 
 def test_requests_are_frozen() -> None:
@@ -88,6 +97,15 @@ def test_requests_are_frozen() -> None:
             "There is no weather “rain”; choose one of snow, fog, night, or leave it out.",
         ),
         ({"kind": "translation"}, "Translation is missing."),
+        (
+            {"kind": "translation", "translation": "rgb2sar", "samples": 17},
+            "Samples should be at most 16, not 17.",
+        ),
+        (
+            {"kind": "translation", "translation": "rgb2sar", "samples": 3, "seed": MAX_SEED - 1},
+            f"The seed of 3 samples should be at most {MAX_SEED - 2}, not {MAX_SEED - 1}.",
+        ),
+        ({"samples": 2}, "There is no setting called samples."),
         (
             {"kind": "translation", "translation": "sar2nir"},
             "There is no translation “sar2nir”; choose one of rgb2sar, rgb2nir, sar2rgb, nir2rgb.",

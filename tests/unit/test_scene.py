@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ class Eye:
     """A model that says half of what it is shown, with its own error in every window: near the window's border."""
 
     side, factor, channels, steps = SIDE, FACTOR, 3, 3
+    each = map
 
     def __init__(self, kill_at: int | None = None) -> None:
         self.looked, self.kill_at = 0, kill_at
@@ -141,6 +144,18 @@ def test_nodata_is_passed_over(tmp_path: Path) -> None:
     assert part.looked < whole.looked / 2
     assert valid[:, :60].all()
     assert not valid[:, 60:].any()
+
+
+@pytest.mark.parametrize("until", [None, 60], ids=["full", "nodata"])
+def test_batches_may_be_asked_ahead(until: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = rendered(tmp_path / "one", 200, 100, Eye(), Ground(200, 100, until))
+
+    def all_at_once(ask: Callable[[Any], Any], batches: Iterable[Any]) -> list[Any]:
+        return [ask(batch) for batch in batches]  # of every row of windows
+
+    monkeypatch.setattr(Eye, "each", staticmethod(all_at_once))
+    ahead, _ = rendered(tmp_path / "ahead", 200, 100, Eye(), Ground(200, 100, until))
+    assert np.array_equal(one, ahead)
 
 
 def test_noise_depends_on_seed_and_row_alone() -> None:

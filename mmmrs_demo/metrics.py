@@ -16,6 +16,9 @@ PEAK = 255.0
 MOST_DB = 100.0
 """PSNR of equal pictures, in place of infinity, so that one of them does not spoil a mean."""
 
+SSIM_WINDOW = 11
+"""Side in pixels of the windows in which structural similarity is measured."""
+
 WINDOW = 8
 """Side in pixels of the windows in which speckle is measured."""
 
@@ -27,15 +30,28 @@ _OUTLINE = 32  # values along a side of a picture's outline
 
 def psnr(made: np.ndarray, real: np.ndarray) -> float:
     """Return the peak signal-to-noise ratio in dB, at most `MOST_DB`; higher is nearer."""
-    error = np.square(_levels(made) - real).mean()
+    return peak_ratio(float(np.square(_levels(made) - real).mean()))
+
+
+def peak_ratio(error: float) -> float:
+    """Return the peak signal-to-noise ratio in dB for a mean squared error in levels squared."""
     return min(MOST_DB, 10 * math.log10(PEAK**2 / error)) if error else MOST_DB
 
 
 def ssim(made: np.ndarray, real: np.ndarray) -> float:
     """Return the structural similarity, -1 to 1, of pictures of at least 11 × 11 pixels; equal ones have 1.
 
+    It is the mean of `ssim_map` where the window lies inside the picture.
+    """
+    inside = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
+    return float(ssim_map(made, real)[inside, inside].mean())
+
+
+def ssim_map(made: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Return the structural similarity around each pixel and in each band, in the pictures' shape.
+
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity": Gaussian window of
-    11 × 11 pixels with a standard deviation of 1.5, K1 = .01, K2 = .03, only where the window lies inside the picture.
+    11 × 11 pixels with a standard deviation of 1.5, K1 = .01, K2 = .03. What lies outside of a picture is mirrored.
     """
     a, b = _levels(made), _levels(real)
     mean_a, mean_b = _local_mean(a), _local_mean(b)
@@ -45,7 +61,7 @@ def ssim(made: np.ndarray, real: np.ndarray) -> float:
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return float((luminance * structure)[5:-5, 5:-5].mean())
+    return luminance * structure
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -117,7 +133,12 @@ def ndvi(nir: np.ndarray, red: np.ndarray) -> np.ndarray:
 
 
 def ndvi_error(made: np.ndarray, real: np.ndarray, rgb: np.ndarray) -> float:
-    """Return the mean difference, 0 to 2, of the NDVI with a made and with the real NIR band.
+    """Return the mean of `ndvi_difference`, 0 to 2."""
+    return float(ndvi_difference(made, real, rgb).mean())
+
+
+def ndvi_difference(made: np.ndarray, real: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Return the absolute difference, 0 to 2, of the NDVI with a made and with the real NIR band.
 
     Args:
         made: NIR of shape (height, width).
@@ -126,7 +147,7 @@ def ndvi_error(made: np.ndarray, real: np.ndarray, rgb: np.ndarray) -> float:
             that of the tile as it is displayed.
     """
     red = rgb[..., 0]
-    return float(np.abs(ndvi(made, red) - ndvi(real, red)).mean())
+    return np.abs(ndvi(made, red) - ndvi(real, red))
 
 
 def log_mean_ratio(made: np.ndarray, real: np.ndarray) -> float:
@@ -240,7 +261,7 @@ def _bands(picture: np.ndarray) -> np.ndarray:
 
 
 def _local_mean(picture: np.ndarray) -> np.ndarray:
-    return gaussian_filter(picture, sigma=1.5, radius=5, axes=(0, 1))
+    return gaussian_filter(picture, sigma=1.5, radius=SSIM_WINDOW // 2, axes=(0, 1))
 
 
 def _windows(band: np.ndarray) -> np.ndarray:
