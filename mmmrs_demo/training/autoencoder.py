@@ -1,10 +1,9 @@
-"""The embedded bundle's autoencoder: stock `AutoencoderTiny`, factor 16, with latents one can look at.
+"""The embedded bundle's autoencoder: stock `AutoencoderTiny`, factor 8, with latents one can look at.
 
 A small UNet that learns for an hour copes badly with the latents a learned encoder likes to make: they look like noise
 at their finest scale, and what is the same place in RGB and in near infrared is unlike in them. So the encoder is not
 learned here but written: each block of 8x8 pixels gives the lowest frequencies of its brightness (a discrete cosine
-transform) and its mean colour, and the four blocks of 16x16 pixels together their sums and differences (Haar). Only the
-decoder learns, to draw the sharpest likely picture from that.
+transform) and its mean colour. Only the decoder learns, to draw the sharpest likely picture from that.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from mmmrs_demo.training.loop import Plan, Share, Stage, autocast
 
 CROP = 64
 BLOCK = 8
-LEVELS = 5
+LEVELS = 4
 WIDTH = 48
 
 BRIGHTNESS = {
@@ -47,22 +46,19 @@ COLOURS = {(1, 0): 8.0, (1, 2): 8.0}
 OFFSETS = (0.23, *(0.0,) * (len(BRIGHTNESS) - 1), 0.05, 0.3)
 """Added to a block's values after their gain, so that they are about 0 on average."""
 
-HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
-"""Of the four blocks upper left, upper right, lower left, lower right; orthonormal."""
-
-LATENT_CHANNELS = len(HAAR) * (len(BRIGHTNESS) + len(COLOURS))
+LATENT_CHANNELS = len(BRIGHTNESS) + len(COLOURS)
 NOISE = 0.08
 """Noise on the latents while the decoder learns, so that it forgives what a UNet gets slightly wrong."""
 
 
 def build() -> AutoencoderTiny:
-    """Return the autoencoder with its encoder written and its decoder untrained: RGB in -1..1, latents at 1/16."""
+    """Return the autoencoder with its encoder written and its decoder untrained: RGB in -1..1, latents at 1/8."""
     vae = AutoencoderTiny(
         encoder_block_out_channels=(WIDTH,) * LEVELS,
         decoder_block_out_channels=(WIDTH,) * LEVELS,
         latent_channels=LATENT_CHANNELS,
         num_encoder_blocks=(0,) * LEVELS,
-        num_decoder_blocks=(2, 2, 2, 2, 1),
+        num_decoder_blocks=(3, 3, 2, 1),
     )
     _write(vae.encoder)
     return vae.to(memory_format=torch.channels_last)  # with bf16 several times faster on a CPU
@@ -71,7 +67,7 @@ def build() -> AutoencoderTiny:
 @torch.no_grad()
 def _write(encoder: Any) -> None:
     """Write the latents' definition into the encoder's convolutions, which have no nonlinearity between them."""
-    opponents, halve, quarter, transform, gather, mix = encoder.layers
+    opponents, halve, quarter, transform, gain = encoder.layers
     for layer in encoder.layers:
         for parameter in layer.parameters():
             parameter.zero_().requires_grad_(requires_grad=False)
@@ -84,14 +80,10 @@ def _write(encoder: Any) -> None:
     halves = waves.unflatten(1, (2, 2, 2)).unflatten(4, (2, 2, 2))  # of quarters of pairs of pixels, down and across
     inside = halves.permute(1, 4, 0, 2, 5, 3, 6).reshape(4, len(waves), 16)
     _merge(transform, list(inside))
-    values = len(waves) + len(COLOURS)
-    for part in range(4):
-        _own(gather, part)[part * values : (part + 1) * values, :values] = torch.eye(values)
     gains = 2 * torch.tensor([*BRIGHTNESS.values(), *COLOURS.values()])  # 2: the class maps to 0..1
-    mix.weight[:LATENT_CHANNELS, :LATENT_CHANNELS, 1, 1] = torch.kron(HAAR, gains.diag())
-    shift = torch.tensor(OFFSETS)
-    shift[0] -= gains[0] / 2
-    mix.bias[:] = torch.kron(HAAR.sum(1), shift)
+    gain.weight[:, :LATENT_CHANNELS, 1, 1] = gains.diag()
+    gain.bias[:] = torch.tensor(OFFSETS)
+    gain.bias[0] -= gains[0] / 2
 
 
 def _merge(layer: Any, brightness: list[torch.Tensor]) -> None:

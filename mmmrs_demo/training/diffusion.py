@@ -22,8 +22,10 @@ from mmmrs_demo.training.loop import Loss, Plan, Share, Stage, autocast
 from mmmrs_demo.training.noise import Drawn, Noise, guided, prompts
 from mmmrs_demo.training.text import HIDDEN
 
-CHANNELS = (128, 192, 224)
-SIDE = 16
+CHANNELS = (48, 128, 192, 224)
+ATTENTIVE = 2  # of the levels, the deepest
+GROUPS = 8
+SIDE = 32
 PART_KEPT = 0.9
 """How often a prompt names the GSD level, and how often the satellite."""
 
@@ -44,18 +46,22 @@ def build_scheduler() -> DDPMScheduler:
 
 
 def build_unet(latent_channels: int) -> UNet2DConditionModel:
-    """Return an untrained UNet of SD1.5's layout with three levels and text attention on the two deeper ones."""
+    """Return an untrained UNet of SD1.5's layout with four levels and text attention on the two deepest ones.
+
+    The first level is narrow: it only takes latents apart and puts them together, at a quarter of the cost.
+    """
+    shallow = len(CHANNELS) - ATTENTIVE
     unet = UNet2DConditionModel(
         sample_size=SIDE,
         in_channels=latent_channels,
         out_channels=latent_channels,
         layers_per_block=1,
         block_out_channels=CHANNELS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D",) * shallow + ("CrossAttnDownBlock2D",) * ATTENTIVE,
+        up_block_types=("CrossAttnUpBlock2D",) * ATTENTIVE + ("UpBlock2D",) * shallow,
         cross_attention_dim=HIDDEN,
         attention_head_dim=4,  # diffusers means the number of heads
-        norm_num_groups=16,
+        norm_num_groups=GROUPS,
     )
     unet.set_attn_processor(AttnProcessor())  # on a CPU the fused attention learns several times slower
     return unet.to(memory_format=torch.channels_last)
@@ -72,7 +78,7 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
         cross_attention_dim=unet.config.cross_attention_dim,
         attention_head_dim=unet.config.attention_head_dim,
         norm_num_groups=unet.config.norm_num_groups,
-        conditioning_embedding_out_channels=(16, 32, 48, 64, 96),
+        conditioning_embedding_out_channels=(16, 32, 64, 96),
     )
     controlnet.load_state_dict(unet.state_dict(), strict=False)
     _open(controlnet)
@@ -97,9 +103,10 @@ def _open(controlnet: ControlNetModel) -> None:
 def train_eyes(
     controlnets: dict[str, ControlNetModel], latents: Latents, folder: Path, plan: Plan, precision: str
 ) -> None:
-    """Give all ControlNets one conditioning embedding that has learned to tell a picture's latents.
+    """Give all ControlNets one conditioning embedding that has learned to tell a picture's latents, and freeze it.
 
-    So they need not find out what a picture is while they learn what to do with it.
+    So they need not find out what a picture is while they learn what to do with it. To go on learning at the picture's
+    full resolution would cost more than all the rest of a step.
     """
     first, *others = (controlnet.controlnet_cond_embedding for controlnet in controlnets.values())
     samples, device = latents.samples, latents.vae.device
@@ -116,8 +123,9 @@ def train_eyes(
         return functional.mse_loss(told.float(), latents.draw(numbers, turns, torch.zeros(())))
 
     Stage("eyes", folder, {"embedding": first, "head": head}, plan, precision=precision).train(loss)
-    for embedding in others:
+    for embedding in (first, *others):
         embedding.load_state_dict(first.state_dict())
+        embedding.requires_grad_(requires_grad=False)
 
 
 def train_base(

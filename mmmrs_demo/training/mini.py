@@ -53,7 +53,7 @@ class Recipe:
 
     autoencoder: Plan = Plan(5000, 16, 1.5e-3)
     text: Plan = Plan(600, 32, 2e-3, ema=0.99)
-    eyes: Plan = Plan(300, 16, 2e-3, ema=0.99)
+    eyes: Plan = Plan(1000, 16, 2e-3, ema=0.99)
     base: Plan = Plan(8000, 32, 8e-4, ema=0.999)
     lora: Plan = Plan(1500, 32, 1e-3, warmup=50, ema=0.99)
 
