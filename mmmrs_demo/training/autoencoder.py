@@ -47,6 +47,13 @@ OFFSETS = (0.23, *(0.0,) * (len(BRIGHTNESS) - 1), 0.05, 0.3)
 """Added to a block's values after their gain, so that they are about 0 on average."""
 
 LATENT_CHANNELS = len(BRIGHTNESS) + len(COLOURS)
+_IMPORTANCE = (*(BRIGHTNESS[0, 0] / gain for gain in BRIGHTNESS.values()), *(1.0 for _ in COLOURS))
+WEIGHTS = tuple(LATENT_CHANNELS * one / sum(_IMPORTANCE) for one in _IMPORTANCE)
+"""How much each channel counts while a UNet learns: what was amplified counts less, for it shows less.
+
+Most of what the fine channels hold cannot be foretold; counted in full, it would drown what can be learned.
+"""
+
 NOISE = 0.08
 """Noise on the latents while the decoder learns, so that it forgives what a UNet gets slightly wrong."""
 

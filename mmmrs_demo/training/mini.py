@@ -54,7 +54,7 @@ class Recipe:
     autoencoder: Plan = Plan(5000, 16, 1.5e-3)
     text: Plan = Plan(600, 32, 2e-3, ema=0.99)
     eyes: Plan = Plan(1000, 16, 2e-3, ema=0.99)
-    base: Plan = Plan(8000, 32, 8e-4, ema=0.999)
+    base: Plan = Plan(24000, 16, 8e-4, ema=0.999)
     lora: Plan = Plan(1500, 32, 1e-3, warmup=50, ema=0.99)
 
     def shortened(self, factor: float) -> Recipe:
@@ -91,7 +91,7 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
     text_encoder = text.build_text_encoder(tokenizer).to(device)
     unet = diffusion.build_unet(autoencoder.LATENT_CHANNELS).to(device)
     text.train(text_encoder, tokenizer, work, recipe.text)
-    noise = Noise(tokenizer, text_encoder, unet, diffusion.build_scheduler(), latents, PRECISION)
+    noise = Noise(tokenizer, text_encoder, unet, diffusion.build_scheduler(), latents, PRECISION, autoencoder.WEIGHTS)
     pipe = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False
     )
