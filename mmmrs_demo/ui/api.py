@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from inspect import getdoc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradio.data_classes import FileData, FileDataDict
 from gradio.events import api
 
-from mmmrs_demo.ui.cache import uploaded
-from mmmrs_demo.ui.controls import quantity_of, to_request, to_translation
-from mmmrs_demo.ui.job import PictureJob, translation_job
+from mmmrs_demo.ui.cache import discard, fresh_folder, uploaded
+from mmmrs_demo.ui.controls import quantity_of, to_text, to_translation
+from mmmrs_demo.ui.job import text_job, translation_job
 from mmmrs_demo.ui.run import ONE_AT_A_TIME, running
 from mmmrs_demo.ui.stage import told
 
@@ -26,11 +27,15 @@ def add_endpoints(page: Page) -> None:
     """Add both endpoints to the current `gr.Blocks`."""
 
     async def answer(prepare: Callable[[], Job]) -> FileDataDict:
-        with told():
-            job = await asyncio.to_thread(prepare)
-            async with running(page.engine, job) as run:
-                made = await run.result()
-            return FileDataDict(**FileData(path=made.file).model_dump())  # type: ignore[typeddict-item] # a FileData is all it asks
+        room = fresh_folder()
+        try:
+            with told():
+                job = await asyncio.to_thread(prepare)
+                async with running(partial(job.make, page.engine, room)) as run:
+                    made = await run.result()
+        finally:
+            discard(room)
+        return FileDataDict(**FileData(path=made.file).model_dump())  # type: ignore[typeddict-item] # a FileData is all it asks
 
     async def generate(  # noqa: PLR0913, PLR0917 - a program may say all that the page can
         caption: str = "",
@@ -59,9 +64,10 @@ def add_endpoints(page: Page) -> None:
             negative_prompt: What the picture should not show.
             steps: Denoising steps.
             guidance: How closely the picture follows the words, 0 to 30; 1 or less turns it off.
-            scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc.
+            scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc; of a large picture ddim, euler or euler-a.
             lora_scale: Strength of the LoRA, 0 (off) to 2.
-            width: Pixels, a multiple of 8 from 64 to 2048.
+            width: Pixels, a multiple of 8 from 64 to 2048; what is larger than one and a half times the bundle's own
+                size is made window by window.
             height: The same.
             seed: 0 to 2**63 - 1; left out for one drawn at random.
             bundle: Key of the model; left out for the one in use.
@@ -84,7 +90,7 @@ def add_endpoints(page: Page) -> None:
             "seed": seed,
             "bundle": bundle,
         }
-        return await answer(lambda: PictureJob(to_request(form, kind="text")))
+        return await answer(lambda: text_job(to_text(form), page.catalog, page.settings))
 
     async def translate(  # noqa: PLR0913, PLR0917 - as above
         translation: str,
@@ -104,6 +110,7 @@ def add_endpoints(page: Page) -> None:
         bands: list[int] | None = None,
         sar_as: str | None = None,
         units: bool = False,  # noqa: FBT001, FBT002 - named in every call
+        samples: int = 1,
     ) -> FileDataDict:
         """Render a tile of one modality as a synthetic image of another.
 
@@ -128,10 +135,12 @@ def add_endpoints(page: Page) -> None:
                 RGB, one for SAR and NIR; left out for what the file says.
             sar_as: What the samples of its SAR band are: dB, power or amplitude; left out for what the file says.
             units: Give dB (SAR) or reflectance (RGB, NIR) as floating-point numbers in place of grey values 0 to 255.
+            samples: How many are made, 1 to 16, with the seed and those that follow it; the result is their mean.
 
         Returns:
             File of the tile's size that carries its complete request: a GeoTIFF with the coordinate reference system,
-            transform and nodata of the tile where that is a GeoTIFF or JPEG 2000, a PNG for other pictures.
+            transform and nodata of the tile where that is a GeoTIFF or JPEG 2000, a PNG for other pictures. Of several
+            samples the last band of a GeoTIFF is their spread, that is, their standard deviation.
         """
         form = {
             "caption": caption,
@@ -144,13 +153,14 @@ def add_endpoints(page: Page) -> None:
             "scheduler": scheduler,
             "lora_scale": lora_scale,
             "controlnet_scale": controlnet_scale,
+            "samples": samples,
             "seed": seed,
             "bundle": bundle,
         }
 
         def prepare() -> Job:
             request = to_translation(form, translation)
-            reading = {"bands": bands, "quantity": quantity_of(sar_as), "units": units}
+            reading: dict[str, Any] = {"bands": bands, "quantity": quantity_of(sar_as), "units": units}
             return translation_job(request, uploaded(image), page.catalog, page.settings, **reading)
 
         return await answer(prepare)

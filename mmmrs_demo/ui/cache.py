@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import hashlib
+import json
 import os
+import secrets
+import shutil
 import tempfile
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +18,6 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.provenance import file_name, save_png
-from mmmrs_demo.request import Rendering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,16 +40,11 @@ def uploaded(file: Any) -> Path:
     return Path(path).resolve()
 
 
-def cached(picture: Image.Image | Rendering) -> str:
-    """Write a PNG where Gradio serves files from and deletes them again; a rendering's carries its request."""
+def cached(picture: Image.Image) -> str:
+    """Write a PNG where Gradio serves files from and deletes them again, and return its path."""
     data = BytesIO()
-    if isinstance(picture, Rendering):
-        save_png(picture, data)
-        name = file_name(picture.request)
-    else:
-        picture.save(data, "PNG")
-        name = "input.png"
-    return save_bytes_to_cache(data.getvalue(), name, get_upload_folder())
+    picture.save(data, "PNG")
+    return save_bytes_to_cache(data.getvalue(), "picture.png", get_upload_folder())
 
 
 def beside(file: Path, name: str, picture: Image.Image) -> Path:
@@ -57,7 +56,40 @@ def beside(file: Path, name: str, picture: Image.Image) -> Path:
 
 
 def fresh_folder() -> Path:
-    """Make an empty folder for results of one run; whoever fills it removes it where nothing came of it."""
-    folder = Path(get_upload_folder()).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="scene-", dir=folder))
+    """Make an empty folder whose name nobody guesses; it goes with the program at the latest."""
+    house = _house(get_upload_folder())
+    house.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=house))
+
+
+@functools.cache
+def _house(folder: str) -> Path:
+    house = Path(folder).resolve() / f"mmmrs-{secrets.token_hex(16)}"
+    atexit.register(discard, house)
+    return house
+
+
+def kept(room: Path, *asked: Any) -> Path:
+    """Return the folder where the unfinished work of a job lies, which is there still when the same is asked again.
+
+    Args:
+        room: A folder for the jobs of one person, who has one at a time: what other jobs left there is given up.
+        asked: All that tells the job from others.
+    """
+    name = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]
+    for other in room.iterdir():
+        if other.name != name:
+            discard(other)
+    (room / name).mkdir(exist_ok=True)
+    return room / name
+
+
+def handed_out(file: Path) -> Path:
+    """Move a finished file to where Gradio serves it from, in a folder of its own, and return its path."""
+    return file.rename(fresh_folder() / file.name)
+
+
+def discard(folder: str | Path | None) -> None:
+    """Remove a folder, if there is one, with all that is in it."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, GSDLevel, Prompt, overflow
 from mmmrs_demo.radiometry import Quantity
-from mmmrs_demo.request import SCHEDULERS, TextRequest, TranslationRequest, parse_request
+from mmmrs_demo.request import MAX_SAMPLES, SCHEDULERS, TextRequest, TranslationRequest, parse_request
 from mmmrs_demo.ui.page import QUIET, defaults
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def advanced_settings(page: Page, translation: str | None = None) -> dict[str, C
 
     Args:
         page: Where they belong.
-        translation: Key of a translation, whose settings have a ControlNet scale.
+        translation: Key of a translation, whose settings have a ControlNet scale and samples.
 
     Returns:
         Components by field of a request.
@@ -122,9 +122,9 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
         )
     with gr.Row():
         fields["lora_scale"] = gr.Slider(0, 2, defaults["lora_scale"], step=0.05, label="LoRA scale", info="0 is off")
-        if (controlnet_scale := defaults.get("controlnet_scale")) is not None:
+        if "controlnet_scale" in defaults:
             fields["controlnet_scale"] = gr.Slider(
-                0, 2, controlnet_scale, step=0.05, label="ControlNet scale", info="0 ignores the tile"
+                0, 2, defaults["controlnet_scale"], step=0.05, label="ControlNet scale", info="0 ignores the tile"
             )
     with gr.Row():
         fields["scheduler"] = gr.Dropdown(
@@ -138,6 +138,12 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
             fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1)
             random = gr.Button("Random seed", size="sm")
     random.click(str, None, fields["seed"], **QUIET)
+    if "controlnet_scale" in defaults:
+        fields["samples"] = gr.Slider(1, MAX_SAMPLES, 1, step=1, label="Samples", info="the picture is their mean")
+    if "width" in defaults:
+        with gr.Row():
+            for side in ("width", "height"):
+                fields[side] = gr.Slider(64, 2048, defaults[side], step=8, label=side.capitalize(), info="pixels")
     return fields
 
 
@@ -150,6 +156,11 @@ def to_request(form: dict[str, Any], **more: Any) -> TextRequest | TranslationRe
     said = {name: value for name, value in form.items() if value not in (None, "")}
     prompt = {part: said.pop(part) for part in Prompt.model_fields if part in said}
     return parse_request({**said, **more, "prompt": prompt})
+
+
+def to_text(form: dict[str, Any]) -> TextRequest:
+    """Build the request of a picture from words as `to_request` does."""
+    return cast("TextRequest", to_request(form, kind="text"))
 
 
 def to_translation(form: dict[str, Any], key: str) -> TranslationRequest:

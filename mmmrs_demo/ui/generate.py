@@ -10,7 +10,7 @@ from mmmrs_demo.catalog import BASE, LORA
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.ui import controls
-from mmmrs_demo.ui.job import PictureJob
+from mmmrs_demo.ui.job import Job, text_job
 from mmmrs_demo.ui.stage import Actions, Result, connect
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def generate_tab(page: Page) -> None:
         api_visibility="private",
     )
 
-    def prepare(**form: Any) -> PictureJob:
-        return PictureJob(controls.to_request(form, kind="text"))
+    def prepare(**form: Any) -> Job:
+        return text_job(controls.to_text(form), page.catalog, page.settings)
 
     connect(page.engine, prepare, {"bundle": page.bundle, **parts, **settings}, actions, result)
 

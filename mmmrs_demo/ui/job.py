@@ -1,29 +1,45 @@
-"""What a form asks for, and how it becomes a file: small pictures in the engine's hands, all else through `make`."""
+"""What a form asks for, and how it becomes a file: everything through `make`, and beside a reference by `compare`."""
 
 from __future__ import annotations
 
-import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mmmrs_demo.make import translate_file
-from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.errors import UserError
+from mmmrs_demo.files import called
+from mmmrs_demo.make import PNG, Done, generate_file, translate_file
+from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.request import TextRequest, TranslationRequest
-from mmmrs_demo.ui.cache import cached, fresh_folder
-from mmmrs_demo.ui.tile import glance, is_picture, look, reduced
+from mmmrs_demo.ui.cache import cached, discard, handed_out, kept
+from mmmrs_demo.ui.run import EngineLike, News
+from mmmrs_demo.ui.tile import glance, glance_at_spread, is_picture, look, reduced
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from PIL import Image
-
-    from mmmrs_demo.catalog import Catalog
+    from mmmrs_demo.catalog import Bundle, Catalog
     from mmmrs_demo.radiometry import Quantity
     from mmmrs_demo.settings import Settings
-    from mmmrs_demo.ui.run import EngineLike, News
+
+AnyRequest = TypeVar("AnyRequest", TextRequest, TranslationRequest)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the samples of a result lie apart.
+
+    Attributes:
+        picture: Path of what the page shows of it.
+        white: What white stands for there, with its unit.
+        file: Path of a PNG that Gradio may serve; None where it is a band of the result.
+    """
+
+    picture: str
+    white: str
+    file: str | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Made:
         size: Width and height in pixels.
         seconds: How long it took.
         windows: Windows of a scene; 0 for what was made in one piece.
+        spread: That of its samples; None of a single one.
     """
 
     file: str
@@ -45,6 +62,11 @@ class Made:
     size: tuple[int, int]
     seconds: float
     windows: int = 0
+    spread: Spread | None = None
+
+
+Comparing = Callable[[Callable[[News], None], threading.Event], list[str]]
+"""Returns how near a result comes to a reference, a paragraph each; raises Stopped soon after the event is set."""
 
 
 class Job(Protocol):
@@ -53,41 +75,50 @@ class Job(Protocol):
     def before(self) -> str | None:
         """Return the path of a picture of the input, as large as the one made; None where there is no input."""
 
-    def make(self, engine: EngineLike, tell: Callable[[News], None], stop: threading.Event) -> Made:
-        """Make the file; raises UserError and, soon after `stop` is set, Stopped."""
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
+        """Make the file; raises UserError and, soon after `stop` is set, Stopped.
+
+        In the folder `room` stays what is done of a scene when it is stopped, and the same job goes on there.
+        """
+
+    def comparing(self, made: Made) -> Comparing | None:
+        """Return what compares the file made with a reference; None where there is none."""
 
 
 @dataclass(frozen=True)
-class PictureJob:
-    """A picture in one piece.
+class TextJob:
+    """A picture from words.
 
     Attributes:
         request: The request.
-        image: Input of a translation.
+        settings: Limits.
     """
 
-    request: TextRequest | TranslationRequest
-    image: Image.Image | None = None
+    request: TextRequest
+    settings: Settings
 
-    def before(self) -> str | None:
-        """Return a PNG of the input."""
-        return cached(self.image) if self.image else None
+    def before(self) -> None:
+        """Return nothing."""
 
-    def make(self, engine: EngineLike, tell: Callable[[News], None], stop: threading.Event) -> Made:
-        """Run the engine."""
-        rendering = engine.run(self.request, self.image, tell, stop)
-        file = cached(rendering)
-        return Made(file, file, rendering.request, rendering.image.size, rendering.seconds)
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
+        """Make the picture, or go on with it."""
+        folder = kept(room, self.request.model_dump())
+        done = generate_file(engine, self.request, folder, self.settings, on_progress=tell, on_step=tell, stop=stop)
+        return _made(done, Modality.RGB, self.settings)
+
+    def comparing(self, made: Made) -> None:
+        """Return nothing."""
 
 
 @dataclass(frozen=True)
 class FileJob:
-    """A raster, or a picture that is larger than what is made in one piece.
+    """The translation of an upload.
 
     Attributes:
         request: The request.
         file: The upload.
         settings: Limits.
+        reference: What the result is compared with.
         bands: Numbers of a raster's bands, where a person chose.
         quantity: What the samples of a SAR band are, where a person said so.
         units: Physical units instead of grey values.
@@ -96,6 +127,7 @@ class FileJob:
     request: TranslationRequest
     file: Path
     settings: Settings
+    reference: Path | None = None
     bands: list[int] | None = None
     quantity: Quantity | None = None
     units: bool = False
@@ -104,54 +136,92 @@ class FileJob:
         """Return a small PNG of the input."""
         source = TRANSLATIONS[self.request.translation].source
         if is_picture(self.file):
-            return cached(reduced(read_tile(self.file, source, self.settings)))
+            return cached(reduced(read_tile(self.file, source, self.settings, slim=True)))
         return str(look(self.file, source, self.settings, self.bands, self.quantity).preview)
 
-    def make(self, engine: EngineLike, tell: Callable[[News], None], stop: threading.Event) -> Made:
-        """Translate the file into a folder of its own, which goes where nothing came of it."""
-        folder = fresh_folder()
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
+        """Translate the file, or go on with it."""
+        reading: dict[str, Any] = {"bands": self.bands, "quantity": self.quantity, "units": self.units}
+        done = translate_file(
+            engine,
+            self.request,
+            self.file,
+            kept(room, self.request.model_dump(), self.file, reading),
+            self.settings,
+            **reading,
+            on_progress=tell,
+            on_step=tell,
+            stop=stop,
+        )
+        return _made(done, TRANSLATIONS[self.request.translation].target, self.settings, self.request.samples)
+
+    def comparing(self, made: Made) -> Comparing | None:
+        """Return what gives the figures, or the reason why there are none, and says how the reference was read."""
+        return partial(self._compared, made, self.reference) if self.reference else None
+
+    def _compared(self, made: Made, reference: Path, _: Callable[[News], None], stop: threading.Event) -> list[str]:
+        from mmmrs_demo.compare import compare
+
         try:
-            done = translate_file(
-                engine,
-                self.request,
-                self.file,
-                folder,
-                self.settings,
-                bands=self.bands,
-                quantity=self.quantity,
-                units=self.units,
-                on_progress=tell,
-                on_step=tell,
-                stop=stop,
-            )
-            small, size = glance(done.path, TRANSLATIONS[self.request.translation].target, self.settings)
-            return Made(str(done.path), cached(small), done.request, size, done.seconds, done.windows)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            found = compare(Path(made.file), reference, self.settings, self.file, stop)
+        except UserError as error:  # the result is there all the same
+            return [str(error)]
+        figures = " · ".join(f"{name} {figure}" for name, figure in found.facts.items())
+        return list(filter(None, (f"Beside {called(reference)}: {figures}", " ".join(found.notes))))
+
+
+def text_job(request: TextRequest, catalog: Catalog, settings: Settings) -> Job:
+    """Return the job that makes a picture from words."""
+    return TextJob(without_choice(request, catalog.bundle(request.bundle or settings.bundle)), settings)
 
 
 def translation_job(
-    request: TranslationRequest, file: Path, catalog: Catalog, settings: Settings, **reading: Any
+    request: TranslationRequest,
+    file: Path,
+    catalog: Catalog,
+    settings: Settings,
+    reference: Path | None = None,
+    **reading: Any,
 ) -> Job:
     """Return the job that translates an upload.
 
     Args:
         request: The request.
         file: The upload.
-        catalog: The bundles, each with its size.
+        catalog: The bundles, each with its defaults.
         settings: Limits.
+        reference: What the result is to be compared with.
         reading: What a `FileJob` may be told about a raster; of a picture it is left out.
 
     Raises:
-        UserError: It is no picture that can be read.
+        UserError: It cannot be opened, or the reference does not fit.
     """
-    bundle = catalog.bundle(request.bundle or settings.bundle)
     if is_picture(file):
-        image = read_tile(file, TRANSLATIONS[request.translation].source, settings)
-        if max(image.size) <= bundle.piece:
-            return PictureJob(request, image)
         reading = {}
-    if request.scheduler == bundle.defaults.scheduler:  # not a choice, and a scene's default is another
-        request = request.model_copy(update={"scheduler": None})
-    return FileJob(request, file, settings, **reading)
+    if reference:
+        from mmmrs_demo.compare import check
+
+        check(reference, file, TRANSLATIONS[request.translation].target, settings)
+    bundle = catalog.bundle(request.bundle or settings.bundle)
+    return FileJob(without_choice(request, bundle), file, settings, reference, **reading)
+
+
+def without_choice(request: AnyRequest, bundle: Bundle) -> AnyRequest:
+    """Return a request without a scheduler that is the bundle's default: nobody chose it, and a scene has another."""
+    left_out = request.model_copy(update={"scheduler": None})
+    return left_out if bundle.complete(left_out).scheduler == request.scheduler else request
+
+
+def _made(done: Done, shows: Modality, settings: Settings, samples: int = 1) -> Made:
+    """Hand a finished file out, and leave nothing where it was made."""
+    small, size = glance(done.path, shows, settings)
+    spread = _spread(done, settings) if samples > 1 else None
+    file = str(handed_out(done.path))
+    discard(done.path.parent)
+    picture = file if file.endswith(PNG) and small.size == size else cached(small)
+    return Made(file, picture, done.request, size, done.seconds, done.windows, spread)
+
+
+def _spread(done: Done, settings: Settings) -> Spread:
+    drawn, white = glance_at_spread(done.spread or done.path, settings)
+    return Spread(cached(drawn), white, str(handed_out(done.spread)) if done.spread else None)

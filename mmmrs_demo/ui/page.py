@@ -88,7 +88,7 @@ def defaults(bundle: Bundle, translation: str | None = None) -> dict[str, Any]:
     """Return what a bundle does where a request says nothing, by field; for text, or for a translation."""
     asked = TranslationRequest(translation=translation) if translation else TextRequest()
     complete = bundle.complete(asked).model_dump()
-    tunable = ("steps", "guidance", "scheduler", "lora_scale", "controlnet_scale")
+    tunable = ("steps", "guidance", "scheduler", "lora_scale", "controlnet_scale", "width", "height")
     return {field: complete[field] for field in tunable if field in complete}
 
 

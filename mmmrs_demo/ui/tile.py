@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from mmmrs_demo.errors import UserError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mmmrs_demo.bands import BandChoice
     from mmmrs_demo.settings import Settings
 
-_PREVIEW = ".preview-"
+PREVIEW = ".preview-"
 """In the name of a preview, after that of its raster: so the picture in the field tells which file it stands for."""
 
 
@@ -51,7 +52,7 @@ def is_picture(file: Path) -> bool:
 
 def raster_of(file: Path) -> Path | None:
     """Return the raster whose preview a file is; None where it is none."""
-    name, mark, _ = file.name.rpartition(_PREVIEW)
+    name, mark, _ = file.name.rpartition(PREVIEW)
     return raster if name and mark and (raster := file.with_name(name)).is_file() else None
 
 
@@ -87,7 +88,7 @@ def look(
             f"{len(raster.bands)} band{'s' if len(raster.bands) > 1 else ''}",
         )
         numbers = "-".join(map(str, choice.numbers))
-        name = f"{file.name}{_PREVIEW}{modality}-{numbers}{f'-{quantity}' if quantity else ''}{PNG}"
+        name = f"{file.name}{PREVIEW}{modality}-{numbers}{f'-{quantity}' if quantity else ''}{PNG}"
         return Look(
             preview=beside(file, name, _drawn(raster, choice, stretch if quantity else None)),
             bands="" if unknown else ", ".join(map(str, choice.numbers)),
@@ -104,6 +105,25 @@ def glance(file: Path, modality: Modality, settings: Settings) -> tuple[Image.Im
             return raster.preview(modality, side=GLANCE), raster.size
     with Image.open(file, formats=["PNG"]) as picture:
         return reduced(picture), picture.size
+
+
+def glance_at_spread(file: Path, settings: Settings) -> tuple[Image.Image, str]:
+    """Return the spread of samples as a small picture, its longer side at most `GLANCE` pixels, and what white means.
+
+    Args:
+        file: A PNG of a spread, or a GeoTIFF whose last band is one.
+        settings: Limits.
+    """
+    if is_picture(file):
+        with Image.open(file, formats=["PNG"]) as picture:
+            spread, unit = np.asarray(reduced(picture), np.float32), ""
+    else:
+        with open_raster(file, settings) as raster:
+            samples, valid = raster.glance([len(raster.bands)])
+            spread, unit = np.where(valid, samples[0], np.float32(0)), raster.bands[-1].unit
+    white = float(f"{np.percentile(spread, 99):.2g}") or 1.0  # a few far outliers would leave all others black
+    drawn = Image.fromarray((np.clip(spread / white, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return drawn, f"{white:g} {unit}" if unit else f"{white:g} of 255 levels"
 
 
 def reduced(picture: Image.Image) -> Image.Image:

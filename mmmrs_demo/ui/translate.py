@@ -19,8 +19,9 @@ from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import uploaded
 from mmmrs_demo.ui.job import Job, translation_job
 from mmmrs_demo.ui.page import QUIET
+from mmmrs_demo.ui.several import several_files
 from mmmrs_demo.ui.stage import Actions, Result, connect, told
-from mmmrs_demo.ui.tile import is_picture, look, raster_of
+from mmmrs_demo.ui.tile import PREVIEW, is_picture, look, raster_of
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 _EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _BANDS = {Modality.RGB: "4, 3, 2", Modality.NIR: "4", Modality.SAR: "1"}  # for example
 _CALLED = {Quantity.DB: "dB"}
+_IF_THERE_STILL = f"""(held, seen) => {{
+    const raster = file => file?.path.split("{PREVIEW}")[0].split("/").slice(-2).join("/");
+    const ours = held && seen && held.path !== seen.path && raster(held) === raster(seen);
+    return ours ? seen : {{__type__: "update"}};
+}}"""
+"""In the browser, where a later upload may have come before the preview of an earlier one: it is shown if the field
+still holds its raster, known by the last two parts of its path."""
+
 _ANSWERED: dict[str, Any] = QUIET | {"queue": True, "preprocess": False}
 """Arguments of events about the upload: without the queue an error would not be shown, and only we open it."""
 
@@ -60,6 +69,9 @@ def translate_tab(page: Page, translation: Translation) -> None:
             page.absences(BASE, translation.key)
             actions = Actions.lay_out(f"Translate to {target.label}")
             settings = controls.advanced_settings(page, translation.key)
+            asked = {"bundle": page.bundle, **parts, **settings}
+            reference = _reference(target)
+            several_files(page, translation, asked)
         with gr.Column(min_width=340, elem_classes="result"):
             result = Result.lay_out(
                 gr.ImageSlider(
@@ -72,16 +84,24 @@ def translate_tab(page: Page, translation: Translation) -> None:
                 )
             )
 
-    def prepare(tile: dict[str, Any] | None, bands: str, samples: str, units: bool, **form: Any) -> Job:  # noqa: FBT001 - a value of the form
+    def prepare(
+        tile: dict[str, Any] | None,
+        reference: dict[str, Any] | None,
+        bands: str,
+        quantity: str,
+        units: bool,  # noqa: FBT001 - a value of the form
+        **form: Any,
+    ) -> Job:
         if tile is None:
             raise UserError(f"Choose the {source.label} tile first: drop a picture file on the field, or click it.")
         request = controls.to_translation(form, translation.key)
+        real = uploaded(reference) if reference else None
         file = uploaded(tile)
         raster = raster_of(file)
         if raster is None:  # a picture, or a raster about which nothing could be said yet
-            return translation_job(request, file, page.catalog, page.settings)
-        said = {"bands": band_numbers(bands), "quantity": controls.quantity_of(samples), "units": units}
-        return translation_job(request, raster, page.catalog, page.settings, **said)
+            return translation_job(request, file, page.catalog, page.settings, real)
+        said = {"bands": band_numbers(bands), "quantity": controls.quantity_of(quantity), "units": units}
+        return translation_job(request, raster, page.catalog, page.settings, real, **said)
 
     def hand_over(file: dict[str, Any]) -> str:
         with told():
@@ -90,28 +110,49 @@ def translate_tab(page: Page, translation: Translation) -> None:
     # Many a browser does not know that a JPEG 2000 is a picture, and the field takes what it knows as one.
     other.upload(hand_over, other, tile, **_ANSWERED)
     reading.follow(page, source, tile, parts["gsd"])
-    form = {"bundle": page.bundle, "tile": tile, **reading.fields, **parts, **settings}
-    connect(page.engine, prepare, form, actions, result)
+    connect(page.engine, prepare, {"tile": tile, "reference": reference, **reading.fields, **asked}, actions, result)
+
+
+def _reference(target: Modality) -> gr.File:
+    """Lay out the fold for what is compared with the result."""
+    with gr.Accordion("Compare with a real picture", open=False):
+        gr.Markdown(
+            "Of the same ground, as large as the tile: a picture, GeoTIFF or JPEG 2000. The figures appear with the "
+            "result.",
+            elem_classes="about",
+        )
+        return gr.File(label=f"Real {target.label} picture", height=180, elem_classes="reference")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How a raster is read, beneath its preview; hidden for pictures."""
+    """How a raster is read, beneath its preview; hidden for pictures.
 
+    Attributes:
+        seen: Holds the preview until it is known whether it is still wanted.
+        note: What is known of the raster.
+        row: Around the choices.
+        bands: Numbers.
+        quantity: What their samples are, of SAR.
+        units: Whether to write physical ones.
+    """
+
+    seen: gr.Image
     note: gr.HTML
     row: gr.Row
     bands: gr.Textbox
-    samples: gr.Dropdown
+    quantity: gr.Dropdown
     units: gr.Checkbox
 
     @property
     def fields(self) -> dict[str, Component]:
         """What a person can say, by name."""
-        return {"bands": self.bands, "samples": self.samples, "units": self.units}
+        return {"bands": self.bands, "quantity": self.quantity, "units": self.units}
 
     @classmethod
     def lay_out(cls, source: Modality) -> _Reading:
         """Lay it out beneath the tile."""
+        seen = gr.Image(visible=False)
         note = gr.HTML(visible=False, elem_classes="note raster")
         with gr.Row(visible=False, elem_classes="reading") as row:
             bands = gr.Textbox(
@@ -122,7 +163,7 @@ class _Reading:
                 max_lines=1,
                 min_width=120,
             )
-            samples = gr.Dropdown(
+            quantity = gr.Dropdown(
                 [("As detected", ""), *((_CALLED.get(one, one.capitalize()), one.value) for one in Quantity)],
                 value="",
                 label="Samples are",
@@ -136,11 +177,11 @@ class _Reading:
                 min_width=120,
                 visible=source is not Modality.SAR,  # a picture made from backscatter has none
             )
-        return cls(note, row, bands, samples, units)
+        return cls(seen, note, row, bands, quantity, units)
 
     def follow(self, page: Page, source: Modality, tile: gr.Image, gsd: Component) -> None:
         """Draw what is uploaded, say what is known of it, and do so again when something else is said."""
-        outputs = [tile, self.note, self.row, self.bands, self.samples, self.units, gsd]
+        outputs = [self.seen, self.note, self.row, self.bands, self.quantity, self.units, gsd]
 
         def arrive(tile: dict[str, Any] | None) -> Any:
             hidden = [gr.skip(), gr.update(visible=False), gr.update(visible=False), "", "", False, gr.skip()]
@@ -151,7 +192,7 @@ class _Reading:
                 if raster_of(file):  # its preview, which was drawn here
                     return gr.skip()
                 if is_picture(file):
-                    read_tile(file, source, page.settings)
+                    read_tile(file, source, page.settings, slim=True)
                     return hidden
                 seen = look(file, source, page.settings)
             return [
@@ -164,20 +205,22 @@ class _Reading:
                 seen.level or gr.skip(),
             ]
 
-        def again(tile: dict[str, Any] | None, bands: str, samples: str) -> Any:
+        def again(tile: dict[str, Any] | None, bands: str, quantity: str) -> Any:
             raster = raster_of(uploaded(tile)) if tile else None
             if raster is None:
                 return gr.skip()
             with told():
-                seen = look(raster, source, page.settings, band_numbers(bands), controls.quantity_of(samples))
+                seen = look(raster, source, page.settings, band_numbers(bands), controls.quantity_of(quantity))
             return [str(seen.preview), gr.update(value=seen.facts, visible=True)]
 
-        tile.change(arrive, tile, outputs, **_ANSWERED)
-        gr.on(
-            [self.bands.submit, self.bands.blur, self.samples.input],
+        arrived = tile.change(arrive, tile, outputs, **_ANSWERED)
+        changed = gr.on(
+            [self.bands.submit, self.bands.blur, self.quantity.input],
             again,
-            [tile, self.bands, self.samples],
-            [tile, self.note],
+            [tile, self.bands, self.quantity],
+            [self.seen, self.note],
             trigger_mode="always_last",
             **_ANSWERED,
         )
+        for drawn in (arrived, changed):
+            drawn.success(None, [tile, self.seen], tile, js=_IF_THERE_STILL)

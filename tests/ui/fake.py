@@ -100,7 +100,9 @@ def _picture(request: TextRequest | TranslationRequest, image: Image.Image | Non
         if image is None:
             message = "a translation without its tile"
             raise AssertionError(message)
-        return ImageOps.invert(image).convert(TRANSLATIONS[request.translation].target.mode)
+        shade = Image.radial_gradient("L").resize(image.size).convert(image.mode)
+        picture = Image.blend(ImageOps.invert(image), shade, (request.seed or 0) % 8 / 16)
+        return picture.convert(TRANSLATIONS[request.translation].target.mode)
     red, green, blue = hashlib.sha256(request.model_dump_json().encode()).digest()[:3]
     plain = Image.new("RGB", (request.width or 0, request.height or 0), (red, green, blue))
     return Image.blend(plain, Image.radial_gradient("L").resize(plain.size).convert("RGB"), 0.4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -54,6 +55,16 @@ def test_generate_gives_one_file_with_its_request(client: Client, server: Server
     assert (request.width, request.guidance, request.bundle) == (128, 4.0, "small")
 
 
+def test_generate_makes_large_pictures_too(client: Client, server: Server) -> None:
+    file = client.predict(caption="a park", seed=7, width=256, height=128, scheduler="euler", api_name="/generate")
+    read = provenance.read(file)
+    assert read.request == server.engine.requests[0]
+    assert (read.request.seed, read.request.scheduler) == (7, "euler")
+    assert read.details["windows"]["count"] > 1
+    with Image.open(file) as picture:
+        assert picture.size == (256, 128)
+
+
 def test_translate_gives_one_file_of_the_size_of_the_tile(client: Client, server: Server, tile: Path) -> None:
     file = client.predict(translation="rgb2sar", image=handle_file(tile), api_name="/translate")
     request = server.engine.requests[0]
@@ -62,6 +73,22 @@ def test_translate_gives_one_file_of_the_size_of_the_tile(client: Client, server
     assert request.prompt.text == ""
     with Image.open(file) as picture:
         assert (picture.size, picture.mode) == ((96, 64), "L")
+
+
+def test_translate_gives_the_mean_of_samples(client: Client, server: Server, tile: Path) -> None:
+    said = {"translation": "rgb2sar", "image": handle_file(tile), "seed": 9, "api_name": "/translate"}
+    file = client.predict(**said, samples=3)
+    request = provenance.read(file).request
+    assert isinstance(request, TranslationRequest)
+    assert request.samples == 3
+    asked = server.engine.requests.copy()
+    assert [request.seed for request in asked] == [9, 10, 11]
+    with Image.open(tile) as source, Image.open(file) as mean:
+        made = [np.asarray(server.engine.run(request, source).image, np.float32) for request in asked]
+        assert np.array_equal(np.asarray(mean), np.floor(np.mean(made, axis=0) + 0.5))
+    for wrong in (0, 17):
+        with pytest.raises(AppError, match=f"Samples should be at .*, not {wrong}"):
+            client.predict(**said, samples=wrong)
 
 
 def test_what_is_wrong_is_one_sentence(client: Client, server: Server, tmp_path: Path) -> None:

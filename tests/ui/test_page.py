@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
+import threading
 import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from mmmrs_demo import provenance
+from mmmrs_demo import compare, provenance
+from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.request import MAX_SEED, TextRequest, TranslationRequest
+from mmmrs_demo.request import MAX_SEED, Step, TextRequest, TranslationRequest
+from mmmrs_demo.ui.stage import counted
 from tests.ui.fake import FREE
 
 if TYPE_CHECKING:
@@ -148,6 +153,60 @@ def test_stop_stops_and_the_next_run_works(page: Page, server: Server) -> None:
     assert [request.prompt.caption for request in server.engine.requests] == ["a pond", "a pond"]
 
 
+@pytest.mark.parametrize("name", ["Generate", "RGB → NIR"])
+def test_stop_brings_the_earlier_picture_back(page: Page, server: Server, name: str) -> None:
+    panel = tab(page, name)
+    verb = "Generate" if name == "Generate" else "Translate to NIR"
+    if name != "Generate":
+        upload(panel, tile())
+    pictures = panel.locator(".picture img")
+    for earlier in (False, True):
+        before = [picture.get_attribute("src") for picture in pictures.all()]
+        server.engine.hold_after = 2
+        press(panel, verb)
+        expect(panel.get_by_text("Step 2 of 8")).to_be_visible()
+        expect(pictures).not_to_have_count(0)
+        if earlier:
+            expect(pictures.last).not_to_have_attribute("src", before[-1] or "")
+        press(panel, "Stop")
+        expect(panel.get_by_text("Stopped.")).to_be_visible()
+        expect(panel.get_by_text("goes on")).to_be_hidden()
+        expect(pictures).to_have_count(len(before))
+        for picture, source in zip(pictures.all(), before, strict=True):
+            expect(picture).to_have_attribute("src", source or "")
+        server.engine.hold_after = FREE
+        press(panel, verb)
+        done(panel)
+        expect(panel.get_by_role("button", name=verb, exact=True)).to_be_visible()
+
+
+def test_a_large_picture_from_words_counts_its_windows_and_goes_on_after_stop(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    panel = tab(page, "Generate")
+    unfold(panel)
+    for side, pixels in (("Width", "256"), ("Height", "160")):
+        panel.get_by_role("spinbutton", name=re.compile(side)).fill(pixels)
+        panel.get_by_role("spinbutton", name=re.compile(side)).press("Tab")
+    server.engine.hold_after = 5
+    press(panel, "Generate")
+    expect(panel.get_by_text(re.compile(r"Window \d+ of \d+, about .* left"))).to_be_visible()
+    expect(panel.get_by_text("Window 14 of")).to_be_visible()
+    press(panel, "Stop")
+    expect(panel.get_by_text("“Generate” goes on where it was, as long as nothing is changed.")).to_be_visible()
+    server.engine.hold_after = 1
+    press(panel, "Generate")
+    expect(panel.get_by_text("Window 14 of")).to_be_visible()
+    server.engine.hold_after = FREE
+    done(panel)
+    expect(panel.locator(".block.facts")).to_contain_text(re.compile(r"\d+ windows · 256×160 px"))
+    file = download(page, panel, tmp_path)
+    request = provenance.read(file).request
+    assert (request.seed, request.scheduler) == (server.engine.requests[0].seed, "euler-a")
+    with Image.open(file) as picture:
+        assert picture.size == (256, 160)
+
+
 def test_two_pages_do_not_mix_and_stop_works_while_waiting(
     open_page: Callable[..., Page], server: Server, tmp_path: Path
 ) -> None:
@@ -269,6 +328,124 @@ def test_translate_shows_input_and_output_side_by_side(page: Page, server: Serve
         assert provenance.read(file).request == request
         with Image.open(file) as made:
             assert (made.size, made.mode) == ((96, 64), translation.target.mode)
+
+
+def several(panel: Locator, samples: int, seed: int) -> None:
+    """Ask for samples, in the advanced settings that are unfolded."""
+    field = panel.get_by_role("spinbutton", name=re.compile("Samples"))
+    field.fill(str(samples))
+    field.press("Tab")
+    panel.get_by_label("Seed", exact=True).fill(str(seed))
+
+
+def test_samples_give_their_mean_and_spread(page: Page, server: Server, tmp_path: Path) -> None:
+    panel = tab(page, "RGB → SAR")
+    upload(panel, tile())
+    unfold(panel)
+    several(panel, 3, seed=9)
+    server.engine.hold_after = 5
+    press(panel, "Translate to SAR")
+    expect(panel.get_by_text(re.compile(r"Sample 1 of 3, step 5 of 8 · .* left"))).to_be_visible()
+    server.engine.hold_after = FREE
+    done(panel)
+    expect(panel.locator(".block.facts")).to_contain_text("mean of 3 samples · seed 9")
+
+    asked = server.engine.requests.copy()
+    assert [request.seed for request in asked] == [9, 10, 11]
+    made = np.stack([np.asarray(server.engine.run(request, tile()).image, np.float32) for request in asked])
+    apart = np.floor(made.std(axis=0, ddof=1) + 0.5)
+    white = float(f"{np.percentile(apart, 99):.2g}")
+    assert white > 1
+    spread = panel.get_by_alt_text(f"black where they agree, white where by {white:g} of 255 levels or more")
+    expect(spread).to_have_js_property("naturalWidth", 96)
+    expect(panel.get_by_text(f"Spread: white is {white:g} of 255 levels or more")).to_be_visible()
+    for kind, levels in (("PNG", np.floor(made.mean(axis=0) + 0.5)), ("spread", apart)):
+        file = download(page, panel, tmp_path, kind)
+        request = provenance.read(file).request
+        assert isinstance(request, TranslationRequest)
+        assert (request.samples, request.seed) == (3, 9)
+        with Image.open(file) as picture:
+            assert np.array_equal(np.asarray(picture), levels)
+
+    several(panel, 1, seed=9)
+    press(panel, "Translate to SAR")
+    expect(spread).to_be_hidden()
+    expect(panel.locator(".block.facts")).not_to_contain_text("samples")
+    expect(panel.get_by_role("button", name="Download spread")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [(8, "Sample 1 of 3, step 8 of 8"), (9, "Sample 2 of 3, step 1 of 8"), (24, "Sample 3 of 3, step 8 of 8")],
+)
+def test_steps_are_told_of_the_sample_that_they_are_for(index: int, words: str) -> None:
+    assert words in counted(Step(index, 24, None, 1.0, 3))["value"]
+
+
+def bring(panel: Locator, file: Path) -> None:
+    """Choose a picture to compare with, in its fold that is open."""
+    panel.locator(".reference input[type=file]").set_input_files(file)
+    expect(panel.locator(".reference .file-preview")).to_contain_text(file.stem)
+
+
+def test_a_result_is_compared_with_a_real_picture(page: Page, server: Server, tmp_path: Path) -> None:
+    panel = tab(page, "RGB → NIR")
+    upload(panel, tile())
+    unfold(panel)
+    panel.get_by_label("Seed", exact=True).fill("7")
+    panel.get_by_role("button", name="Compare with a real picture").click()
+
+    tile((90, 64)).convert("L").save(tmp_path / "narrow.png")
+    bring(panel, tmp_path / "narrow.png")
+    press(panel, "Translate to NIR")
+    refused(page, r"“narrow\.png” is 90 by 64 px and the result 96 by 64 px: choose a reference of the same size")
+    assert server.engine.requests == []
+
+    request = TranslationRequest(translation="rgb2nir", bundle="small", seed=7)
+    real = server.engine.run(request, tile()).image.point(lambda level: level ^ 8)
+    real.save(tmp_path / "real.png")
+    panel.locator(".reference").get_by_role("button", name="Clear").click()
+    bring(panel, tmp_path / "real.png")
+    press(panel, "Translate to NIR")
+    facts = panel.locator(".block.facts")
+    figures = rf"PSNR {20 * math.log10(255 / 8):.3g}\sdB · SSIM\s0\.\d+ · NDVI error\s0\.\d+"
+    expect(facts).to_contain_text(re.compile(rf"Beside “real\.png”: {figures}"))
+    expect(panel.get_by_role("button", name="Translate to NIR", exact=True)).to_be_visible()
+    panel.locator(".reference").get_by_role("button", name="Clear").click()
+    press(panel, "Translate to NIR")
+    expect(facts).not_to_contain_text("real.png")
+    assert len(server.engine.requests) == 3
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_result_stays_though_it_cannot_be_compared(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def no_figures(*_: object) -> None:
+        if how == "failed":
+            raise UserError("There is <b>nothing</b> in common.")
+        stop = _[-1]
+        assert isinstance(stop, threading.Event)
+        assert stop.wait(60)
+        raise Stopped
+
+    monkeypatch.setattr(compare, "compare", no_figures)
+    panel = tab(page, "RGB → NIR")
+    upload(panel, tile())
+    panel.get_by_role("button", name="Compare with a real picture").click()
+    tile().convert("L").save(tmp_path / "real.png")
+    bring(panel, tmp_path / "real.png")
+    press(panel, "Translate to NIR")
+    if how == "stopped":
+        expect(panel.get_by_text("Comparing with the real picture")).to_be_visible()
+        press(panel, "Stop")
+        done(panel)
+        expect(panel.get_by_text("Stopped.")).to_be_visible()
+    else:
+        expect(panel.locator(".block.facts")).to_contain_text("There is <b>nothing</b> in common.")
+    expect(panel.get_by_test_id("imageslider-image")).to_have_count(2)
+    with Image.open(download(page, panel, tmp_path)) as picture:
+        assert picture.size == (96, 64)
 
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import rasterio
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from mmmrs_demo import provenance
 from mmmrs_demo.request import TranslationRequest
+from mmmrs_demo.ui import translate
+from mmmrs_demo.ui.tile import Look, look
 from tests.rasters import UTM, pattern, write
 from tests.ui.fake import FREE
-from tests.ui.test_page import done, download, press, refused, tab, tile, upload
+from tests.ui.test_page import bring, done, download, press, refused, several, tab, tile, unfold, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +40,9 @@ def optical(folder: Path, height: int = 64, width: int = 96, name: str = "fields
     return write(folder / name, samples, names=NAMES, nodata=0)
 
 
-def radar(folder: Path) -> Path:
-    return write(folder / "radar.tif", pattern(1, 64, 96, low=0.01, high=0.4).astype(np.float32), names=("VV",))
+def radar(folder: Path, height: int = 64, width: int = 96) -> Path:
+    samples = pattern(1, height, width, low=0.01, high=0.4).astype(np.float32)
+    return write(folder / "radar.tif", samples, names=("VV",))
 
 
 def drop(panel: Locator, file: Path) -> None:
@@ -115,34 +120,92 @@ def test_a_jpeg_2000_has_a_button(page: Page, tmp_path: Path) -> None:
         assert (made.driver, made.crs, made.transform) == ("GTiff", "EPSG:32636", UTM)
 
 
-def test_a_scene_counts_its_windows_and_can_be_stopped(page: Page, server: Server, tmp_path: Path) -> None:
+def test_a_scene_counts_its_windows_and_goes_on_after_stop(page: Page, server: Server, tmp_path: Path) -> None:
     file = optical(tmp_path, 150, 300)
     panel = tab(page, "RGB → NIR")
     drop(panel, file)
-    server.engine.hold_after = 2
+    server.engine.hold_after = 5
     press(panel, "Translate to NIR")
-    expect(panel.get_by_text(re.compile(r"Window \d+ of \d+, about .* left"))).to_be_visible()
+    expect(panel.get_by_text(re.compile(r"Window 16 of \d+, about .* left"))).to_be_visible()
     press(panel, "Stop")
-    expect(panel.get_by_text("Stopped.")).to_be_visible()
-    expect(panel.get_by_role("button", name="Translate to NIR")).to_be_visible()
-    server.engine.hold_after = FREE
+    expect(panel.get_by_text("“Translate to NIR” goes on where it was, as long as nothing is changed")).to_be_visible()
+    server.engine.hold_after = 1
     press(panel, "Translate to NIR")
+    expect(panel.get_by_text("Window 16 of")).to_be_visible()  # of two rows that were done, and a batch of four
+    server.engine.hold_after = FREE
     done(panel)
     assert server.engine.stopped == 1
-    assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).glob("scene-*/.mmmrs-*"))  # of the run that was stopped
+    assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob(".mmmrs-*"))
     expect(panel.locator(".block.facts")).to_contain_text(re.compile(r"\d+ windows · 300×150 px"))
     made = download(page, panel, tmp_path / "down", "GeoTIFF")
     on_the_same_grid(made, file)
-    assert provenance.read(made).request.scheduler == "euler-a"
+    request = provenance.read(made).request
+    assert request.scheduler == "euler-a"
+    assert request.seed == server.engine.requests[0].seed != server.engine.requests[1].seed
 
 
-def test_a_large_picture_is_a_scene_too(page: Page, server: Server, tmp_path: Path) -> None:
+def test_other_settings_begin_anew(page: Page, server: Server, tmp_path: Path) -> None:
     panel = tab(page, "RGB → NIR")
-    upload(panel, tile((300, 150)))
+    drop(panel, optical(tmp_path, 150, 300))
+    server.engine.hold_after = 5
+    press(panel, "Translate to NIR")
+    expect(panel.get_by_text("Window 16 of")).to_be_visible()
+    press(panel, "Stop")
+    expect(panel.get_by_text("goes on where it was")).to_be_visible()
+    panel.get_by_label("Night").check()
+    server.engine.hold_after = 1
+    press(panel, "Translate to NIR")
+    expect(panel.get_by_text("Window 4 of")).to_be_visible()
+    kept = Path(os.environ["GRADIO_TEMP_DIR"]).rglob(".mmmrs-*/latents-0.npy")
+    assert len(list(kept)) == 1
+    server.engine.hold_after = FREE
+    done(panel)
+
+
+@pytest.mark.parametrize("size", [(300, 150), (32, 160)], ids=["large", "slim"])
+def test_a_picture_too_large_or_too_long_is_a_scene_too(
+    page: Page, server: Server, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    panel = tab(page, "RGB → NIR")
+    upload(panel, tile(size))
     press(panel, "Translate to NIR")
     done(panel)
     expect(panel.locator(".block.facts")).to_contain_text("windows")
-    assert provenance.read(download(page, panel, tmp_path)).request == server.engine.requests[0]
+    made = download(page, panel, tmp_path)
+    assert provenance.read(made).request == server.engine.requests[0]
+    with Image.open(made) as picture:
+        assert picture.size == size
+
+
+@pytest.mark.parametrize("later", ["raster", "picture"])
+def test_the_later_of_two_uploads_wins(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def slow(file: Path, *said: Any) -> Look:
+        begun.set()
+        assert free.wait(60)
+        return look(file, *said)
+
+    monkeypatch.setattr(translate, "look", slow)
+    panel = tab(page, "RGB → SAR")
+    panel.locator(".tile input[type=file]").set_input_files(optical(tmp_path, name="first.tif"))
+    assert begun.wait(60)
+    panel.get_by_role("button", name="Remove Image").click()
+    if later == "picture":
+        upload(panel, tile())
+        source = re.compile(r"tile\.png$")
+    else:
+        panel.locator(".tile input[type=file]").set_input_files(optical(tmp_path, 64, 128, "second.tif"))
+        source = re.compile(r"second\.tif.preview-rgb-3-2-1\.png$")
+        expect(preview(panel)).to_have_attribute("src", re.compile(r"second\.tif$"))
+    free.set()
+    expect(preview(panel)).to_have_attribute("src", source)
+    note = panel.locator(".block.raster")
+    if later == "picture":
+        expect(note).to_be_hidden()
+    else:
+        expect(note).to_contain_text("128 × 64 px")
+    expect(preview(panel)).to_have_attribute("src", source)
 
 
 def test_samples_of_sar_can_be_said(page: Page, tmp_path: Path) -> None:
@@ -192,6 +255,55 @@ def test_physical_units(page: Page, tmp_path: Path) -> None:
         assert (made.dtypes, made.units) == (("float32",), ("dB",))
 
 
+@pytest.mark.parametrize(("size", "units"), [((64, 96), False), ((150, 300), True)], ids=["piece", "scene"])
+def test_samples_of_a_raster_have_their_spread_in_its_last_band(
+    page: Page, tmp_path: Path, size: tuple[int, int], units: bool
+) -> None:
+    file = optical(tmp_path, *size)
+    panel = tab(page, "RGB → SAR")
+    drop(panel, file)
+    unfold(panel)
+    several(panel, 2, seed=9)
+    panel.get_by_label("Physical units").set_checked(units)
+    panel.get_by_role("button", name="Compare with a real picture").click()
+    bring(panel, radar(tmp_path, *size))
+    press(panel, "Translate to SAR")
+    done(panel)
+    facts = panel.locator(".block.facts")
+    expect(facts).to_contain_text("mean of 2 samples · seed 9")
+    expect(facts).to_contain_text(re.compile(r"Beside “radar\.tif”: PSNR .* · SSIM .* · backscatter error .*dB"))
+    expect(facts).to_contain_text("Reference: Band 1 is read as VV: by its name.")
+    expect(panel.locator(".spread img")).to_have_js_property("naturalHeight", size[0])
+    made = download(page, panel, tmp_path / "down", "GeoTIFF")
+    on_the_same_grid(made, file)
+    with rasterio.open(made) as opened:
+        assert opened.descriptions == ("VV", "spread")
+        apart = np.where(opened.read_masks(2) > 0, opened.read(2), 0)
+    white = f"{float(f'{np.percentile(apart, 99):.2g}') or 1:g} {'dB' if units else 'of 255 levels'}"
+    expect(panel.get_by_text(f"Spread: white is {white} or more")).to_be_visible()
+    expect(panel.get_by_role("button", name="Download spread")).to_be_hidden()
+
+
+def test_a_reference_elsewhere_is_refused_before_anything_is_made(page: Page, server: Server, tmp_path: Path) -> None:
+    panel = tab(page, "RGB → NIR")
+    drop(panel, optical(tmp_path))
+    panel.get_by_role("button", name="Compare with a real picture").click()
+    samples = pattern(1, 64, 96, low=200, high=4000).astype(np.uint16)
+    moved = write(tmp_path / "a.tif", samples, names=("nir",), transform=UTM @ UTM.translation(3, 0))
+    here = write(tmp_path / "b.tif", samples, names=("nir",))
+    for name, content, sentence in (
+        ("moved.tif", moved.read_bytes(), "up to 3.00 px away"),
+        ("cut.tif", here.read_bytes()[:99], "damaged or cut short"),
+        ("notes.txt", b"no picture", "not a picture"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        bring(panel, tmp_path / name)
+        press(panel, "Translate to NIR")
+        refused(page, f"“{re.escape(name)}” .*{sentence}")
+        panel.locator(".reference").get_by_role("button", name="Clear").click()
+    assert server.engine.requests == []
+
+
 def test_a_broken_raster_is_refused_in_a_sentence(page: Page, server: Server, tmp_path: Path) -> None:
     panel = tab(page, "RGB → SAR")
     panel.get_by_label("Caption").fill("a satellite image shows an airport")
@@ -230,6 +342,8 @@ def test_a_program_gets_a_geotiff_for_a_geotiff(client: Client, tmp_path: Path, 
     assert provenance.read(made).details["bands"] == [4, 3, 2]
     with rasterio.open(made) as opened:
         assert opened.units == ("dB",)
+    with rasterio.open(client.predict(**said, samples=2)) as opened:
+        assert opened.descriptions == ("VV", "spread")
     for wrong, sentence in (({"bands": [9, 3, 2]}, "no band 9"), ({"sar_as": "dB"}, "a measure of SAR")):
         with pytest.raises(AppError, match=sentence):
             client.predict(**said, **wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,8 +145,8 @@ def test_channels_count_as_much_as_they_should() -> None:
     tokenizer = build_tokenizer()
     clean = torch.stack([torch.full((4, 4), 3.0), torch.zeros(4, 4)]).expand(8, -1, -1, -1)
     vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0))
-    latents = SimpleNamespace(shape=(2, 4, 4), draw=lambda *_: clean, vae=vae)
-    parts = (tokenizer, build_text_encoder(tokenizer), Silent(), build_scheduler(), latents, "no")
+    latents: Any = SimpleNamespace(shape=(2, 4, 4), draw=lambda *_: clean, vae=vae)
+    parts: Any = (tokenizer, build_text_encoder(tokenizer), Silent(), build_scheduler(), latents, "no")
     drawn = Drawn(np.arange(8), ["a city"] * 8, np.zeros(8, np.int64))
     losses = [
         float(Noise(*parts, weights).loss(drawn, np.random.default_rng(0), Share(), attempts=10_000))

@@ -1,0 +1,212 @@
+"""The fold that translates many files, or what is in a zip, and gives one zip back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from mmmrs_demo import batch, worldfile
+from mmmrs_demo.archive import gather, pack
+from mmmrs_demo.errors import UserError, heed
+from mmmrs_demo.files import called
+from mmmrs_demo.make import translate_file
+from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.ui import controls
+from mmmrs_demo.ui.cache import discard, fresh_folder, handed_out, kept, uploaded
+from mmmrs_demo.ui.job import without_choice
+from mmmrs_demo.ui.run import OfSeveral, running, share_of
+from mmmrs_demo.ui.stage import Actions, Updates, counted
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from gradio.components import Component
+
+    from mmmrs_demo.make import Done
+    from mmmrs_demo.modality import Translation
+    from mmmrs_demo.request import Step, TranslationRequest
+    from mmmrs_demo.scene import Progress
+    from mmmrs_demo.settings import Settings
+    from mmmrs_demo.ui.page import Page
+    from mmmrs_demo.ui.run import EngineLike, News
+
+_SHOWN = 10  # failures that are told on the page
+_OUT = "out"  # folder of the results, in that of the job
+_USED = {*batch.READ, *(suffix for read in batch.READ for suffix in worldfile.suffixes(Path(f"tile{read}")))}
+
+
+def several_files(page: Page, translation: Translation, form: dict[str, Component]) -> None:
+    """Lay the fold out inside the current context and make it work.
+
+    Args:
+        page: Where it belongs.
+        translation: What it does with each file.
+        form: Components of the prompt and the settings by field of a request.
+    """
+    with gr.Accordion("Several files", open=False):
+        gr.Markdown(
+            "Pictures, GeoTIFF and JPEG 2000, with the prompt and the settings above; bands as each file says.",
+            elem_classes="about",
+        )
+        files = gr.File(
+            label=f"{translation.source.label} files, or one zip",
+            file_count="multiple",
+            height=180,
+            elem_classes="several",
+        )
+        actions = Actions.lay_out(f"Translate all to {translation.target.label}")
+        outcome = gr.HTML(visible=False, elem_classes="note outcome")
+        download = gr.DownloadButton("Download zip", visible=False, size="md")
+
+    def prepare(files: list[dict[str, Any]] | None, **form: Any) -> FilesJob:
+        if not files:
+            raise UserError(f"Choose the {translation.source.label} files first: drop them on the field, or click it.")
+        request = controls.to_translation(form, translation.key)
+        bundle = page.catalog.bundle(request.bundle or page.settings.bundle)
+        return FilesJob(without_choice(request, bundle), [uploaded(file) for file in files], page.settings)
+
+    async def work(room: Path, **values: Any) -> AsyncGenerator[Updates]:
+        job = await asyncio.to_thread(prepare, **values)
+        async with running(partial(job.make, page.engine, room)) as run:
+            async for news in run.news():
+                yield {actions.progress: counted(news)}
+            yield shown(await run.result())
+
+    def shown(packed: Packed) -> Updates:
+        return {
+            outcome: gr.update(value=packed.told, visible=True),
+            download: gr.update(value=str(packed.file), visible=True),
+        }
+
+    def put_back(room: Path) -> Updates:
+        done = next(room.glob(f"*/{_OUT}/{batch.MANIFEST}.json"), None)
+        if done is None:
+            return {}
+        packed = Packed.of(done.parent, fresh_folder() / _name(translation))
+        return {actions.progress: actions.goes_on(), **shown(packed)}
+
+    actions.connect(work, {"files": files, **form}, [outcome, download], put_back)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What came of several files.
+
+    Attributes:
+        file: Path of a zip.
+        told: HTML: how many, and what failed and why.
+    """
+
+    file: Path
+    told: str
+
+    @classmethod
+    def of(cls, out: Path, file: Path, notes: Sequence[str] = ()) -> Packed:
+        """Pack the output folder of a batch; `notes` are further sentences."""
+        pack(out, file)
+        entries = batch.entries(out)
+        failed = [entry for entry in entries if entry.error]
+        counts = {"translated": len(entries) - len(failed), "failed": len(failed)}
+        counted = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        told = [f"{_folder(entry)}{entry.error}" for entry in failed[:_SHOWN]]
+        if len(failed) > _SHOWN:
+            told.append(f"And {len(failed) - _SHOWN:,} more, which {batch.MANIFEST}.csv in the zip names.")
+        reasons = "".join(f"<li>{escape(sentence)}</li>" for sentence in told)
+        said = [f"<p>{escape(sentence)}</p>" for sentence in (f"{counted}.", *notes)]
+        return cls(file, "".join([said[0], f"<ul>{reasons}</ul>" if reasons else "", *said[1:]]))
+
+
+@dataclass(frozen=True)
+class FilesJob:
+    """Many files, one after another.
+
+    Attributes:
+        request: What to make of each.
+        files: The uploads: files, or one zip.
+        settings: Limits.
+    """
+
+    request: TranslationRequest
+    files: list[Path]
+    settings: Settings
+
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Packed:
+        """Translate them, or go on with it; raises UserError and, soon after `stop` is set, Stopped."""
+        folder = kept(room, self.request.model_dump(), self.files)
+        inputs, out = folder / "in", folder / _OUT
+        discard(inputs)
+        inputs.mkdir()
+        try:
+            passed_over = gather(self.files, inputs, lambda name: name.suffix.lower() in _USED, self.settings, stop)
+            if not any(inputs.iterdir()):
+                raise UserError("There is no picture and no raster among the files: choose others.")
+            items, notes = batch.collect([inputs], out)
+            self._translate(engine, items, out, inputs, tell, stop)
+        finally:
+            discard(inputs)
+        packed = Packed.of(out, folder / _name(TRANSLATIONS[self.request.translation]), [*notes, *_said(passed_over)])
+        heed(stop)  # for who stops it now gets what is there
+        packed = replace(packed, file=handed_out(packed.file))
+        discard(folder)
+        return packed
+
+    def _translate(
+        self,
+        engine: EngineLike,
+        items: list[batch.Item],
+        out: Path,
+        inputs: Path,
+        tell: Callable[[News], None],
+        stop: threading.Event,
+    ) -> None:
+        numbers = {item.name: number for number, item in enumerate(items, 1)}
+        began, done = time.monotonic(), 0
+
+        def one(item: batch.Item, path: Path, overwrite: bool) -> Done:  # noqa: FBT001 - as it is called
+            def told(news: Step | Progress | None = None) -> None:
+                so_far = done + share_of(news)
+                ahead = len(items) + 1 - numbers[item.name] - share_of(news)
+                left = (time.monotonic() - began) / so_far * ahead if so_far else None
+                tell(OfSeveral(numbers[item.name], len(items), called(item.file), news, left))
+
+            told()
+            return translate_file(
+                engine,
+                self.request,
+                item.file,
+                path,
+                self.settings,
+                overwrite=overwrite,
+                on_progress=told,
+                on_step=told,
+                stop=stop,
+            )
+
+        asked = {"request": self.request.model_dump(mode="json")}
+        for outcome in batch.translate_all(items, out, asked, one, root=inputs):
+            done += outcome.state != "skipped"
+
+
+def _name(translation: Translation) -> str:
+    return f"mmmrs_{translation.key}.zip"
+
+
+def _folder(entry: batch.Entry) -> str:
+    """Return where in the tree an input lies, for a sentence that names the file alone."""
+    folder = PurePath(entry.input).parent
+    return f"{folder}: " if folder.name else ""
+
+
+def _said(passed_over: list[str]) -> list[str]:
+    if not passed_over:
+        return []
+    names, more = ", ".join(map(called, passed_over[:3])), len(passed_over) - 3
+    return [f"Passed over, as hidden or no picture: {names}{f' and {more:,} more' if more > 0 else ''}."]
