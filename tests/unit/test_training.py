@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -146,10 +147,11 @@ def test_channels_count_as_much_as_they_should() -> None:
     clean = torch.stack([torch.full((4, 4), 3.0), torch.zeros(4, 4)]).expand(8, -1, -1, -1)
     vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0))
     latents: Any = SimpleNamespace(shape=(2, 4, 4), draw=lambda *_: clean, vae=vae)
-    parts: Any = (tokenizer, build_text_encoder(tokenizer), Silent(), build_scheduler(), latents, "no")
+    unet: Any = Silent()
+    noise = Noise(tokenizer, build_text_encoder(tokenizer), unet, build_scheduler(), latents, "no")
     drawn = Drawn(np.arange(8), ["a city"] * 8, np.zeros(8, np.int64))
     losses = [
-        float(Noise(*parts, weights).loss(drawn, np.random.default_rng(0), Share(), attempts=10_000))
+        float(replace(noise, weights=weights).loss(drawn, np.random.default_rng(0), Share(), attempts=10_000))
         for weights in ((1.0,), (2.0, 0.0), (0.0, 2.0))
     ]
     assert losses == pytest.approx([4.5, 9.0, 0.0], abs=0.3)
