@@ -49,7 +49,7 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The plans of all stages; the defaults made the bundle in ``weights/mini``."""
+    """The plans of all stages."""
 
     autoencoder: Plan = Plan(5000, 16, 1.5e-3)
     text: Plan = Plan(600, 32, 2e-3, ema=0.99)
