@@ -1,19 +1,25 @@
 """How long a large scene takes, in how much memory, and whether windows can be seen: ``python -m benchmarks.scenes``.
 
 With ``--instant`` a model that costs nothing takes the place of the real one. What is left is reading, blending and
-writing, and the memory of a scene of any size can be measured in minutes.
+writing, and the memory of a scene of any size can be measured in minutes. With ``--kill`` the same scene is made once
+more by a process that is killed when half of the windows are done, and by another that goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import resource
+import signal
 import sys
 import tempfile
 import threading
 import time
+from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -25,10 +31,11 @@ from rasterio.windows import Window
 from benchmarks.speed import machine
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.engine import Engine
-from mmmrs_demo.make import Maker, SceneModel, translate_file
+from mmmrs_demo.make import translate_file
+from mmmrs_demo.maker import Maker, SceneModel
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.request import TextRequest, TranslationRequest
-from mmmrs_demo.scene import BATCH, Field
+from mmmrs_demo.scene import BATCH, Field, Progress
 from mmmrs_demo.settings import Settings
 
 SEED = 7
@@ -40,50 +47,112 @@ REPEATS = 3
 def main() -> None:
     """Measure, print, and write everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=1536, help="of the scene, in pixels")
+    parser.add_argument("--side", type=int, default=1536, help="width of the scene, in pixels")
+    parser.add_argument("--height", type=int, help="in pixels (default: as the width)")
     parser.add_argument("--translation", choices=TRANSLATIONS, default="rgb2nir")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the bundle's)")
     parser.add_argument("--bundle", default=Settings().bundle)
     parser.add_argument("--instant", action="store_true", help="with a model that costs nothing")
+    parser.add_argument("--kill", action="store_true", help="make it once more, killed midway")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scenes.json"))
     arguments = parser.parse_args()
 
-    settings = Settings(bundle=arguments.bundle)
-    engine: Maker = Engine(Catalog.load(settings.weights), settings)
-    engine = Instant(engine) if arguments.instant else engine
-    request = TranslationRequest(translation=arguments.translation, steps=arguments.steps, seed=SEED)
+    size = arguments.side, arguments.height or arguments.side
+    engine, request, settings = made_for(arguments)
     _, model = engine.windows(request)
-    field = Field.of(arguments.side, arguments.side, model)
+    field = Field.of(*size, model)
     begun = memory()
-    one, decoding = (0.0, 0.0) if arguments.instant else window_seconds(model)
+    spent = [] if arguments.instant else [window_seconds(model)]
     with tempfile.TemporaryDirectory() as folder:
         ground = Path(folder, "ground.tif")
-        draw(ground, arguments.side)
+        draw(ground, size)
         start = time.perf_counter()
-        done = translate_file(engine, request, ground, Path(folder, "scene.tif"), settings)
+        done = translate_file(engine, request, ground, Path(folder, "scene.tif"), settings, on_progress=say)
         seconds = time.perf_counter() - start
+        most = memory()
+        if spent:  # the machine may have been slower, or faster, at the end
+            spent.append(window_seconds(model))
         seams = None if arguments.instant else seams_of(done.path, field, model.factor)
         megabytes = done.path.stat().st_size / 1e6
-    models = field.windows * (model.steps * one + decoding)
+        killed = kill_and_go_on(arguments, ground, done.path) if arguments.kill else None
+    step, decoding = np.mean(spent, axis=0) if spent else (0.0, 0.0)
+    models = field.windows * (model.steps * step + decoding)
     report = {
         "bundle": arguments.bundle,
         "instant": arguments.instant,
         "translation": request.translation,
-        "side": arguments.side,
+        "size": size,
         "steps": model.steps,
         "windows": field.windows,
         "batch": BATCH,
         "seconds": seconds,
-        "seconds of one window in a batch": {"step": one, "decoding": decoding},
+        "seconds of one window in a batch": {"step": step, "decoding": decoding, "before and after": spent},
         "times what the models alone would take": seconds / models if models else None,
-        "peak memory in MB": {"before": begun, "at the end": memory()},
+        "peak memory in MB": {"before": begun, "at the end": most},
         "size of the result in MB": megabytes,
         "gradient at borders of windows, beside other pixels": seams,
+        "killed midway": killed,
         "machine": machine(),
     }
     for name, fact in report.items():
         print(f"{name}: {fact}")
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def made_for(arguments: argparse.Namespace) -> tuple[Maker, TranslationRequest, Settings]:
+    """Return what makes the scene, what is asked of it, and its limits."""
+    settings = Settings(bundle=arguments.bundle)
+    engine: Maker = Engine(Catalog.load(settings.weights), settings)
+    request = TranslationRequest(translation=arguments.translation, steps=arguments.steps, seed=SEED)
+    return Instant(engine) if arguments.instant else engine, request, settings
+
+
+def say(progress: Progress) -> None:
+    """Show how far it is, on one line that is written over."""
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left / 60:.0f} min left "
+    end = "\n" if progress.done == progress.total else ""
+    print(f"\r{progress.done:,} of {progress.total:,} windows{left}", end=end, flush=True)
+
+
+def kill_and_go_on(arguments: argparse.Namespace, ground: Path, whole: Path) -> dict[str, Any]:
+    """Make the scene in a process that is killed midway, then in one that goes on, and compare it with the whole one.
+
+    Returns:
+        Of both processes the exit status, the seconds, and how much was done when they first said so; and whether
+        pixels and place are those of the scene that was made without a break.
+    """
+    out = ground.with_name("killed.tif")
+    fresh = multiprocessing.get_context("spawn")
+    told = fresh.Queue()
+    notes: list[dict[str, float]] = []
+    for stop_at in (0.5, None):
+        start = time.perf_counter()
+        child = fresh.Process(target=_make, args=(arguments, ground, out, stop_at, told))
+        child.start()
+        child.join()
+        notes.append({"exit": child.exitcode or 0, "seconds": time.perf_counter() - start, "first seen": told.get()})
+    with rasterio.open(whole) as one, rasterio.open(out) as other:
+        blocks = [window for _, window in one.block_windows(1)]
+        same = all(np.array_equal(one.read(window=block), other.read(window=block)) for block in blocks)
+        same = same and (one.transform, one.crs) == (other.transform, other.crs)
+    return {"killed": notes[0], "went on": notes[1], "the same as without a break": same}
+
+
+def _make(arguments: argparse.Namespace, ground: Path, out: Path, stop_at: float | None, told: Queue[float]) -> None:
+    engine, request, settings = made_for(arguments)
+    heard: list[float] = []
+
+    def on_progress(progress: Progress) -> None:
+        share = progress.done / progress.total
+        if not heard:
+            heard.append(share)
+            told.put(share)
+        say(progress)
+        if stop_at is not None and share >= stop_at:
+            time.sleep(1)  # the queue hands over what it was told
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    translate_file(engine, request, ground, out, settings, on_progress=on_progress)
 
 
 def window_seconds(model: SceneModel) -> tuple[float, float]:
@@ -103,23 +172,24 @@ def window_seconds(model: SceneModel) -> tuple[float, float]:
     return float(step), float(decoding)
 
 
-def draw(file: Path, side: int) -> None:
+def draw(file: Path, size: tuple[int, int]) -> None:
     """Write a GeoTIFF of made-up fields, a strip of rows at a time."""
     rng = np.random.default_rng(SEED)
-    fields = rng.integers(40, 200, (-(-side // FIELD) + 2, -(-side // FIELD) + 2, 3), np.uint8)
+    width, height = size
+    fields = rng.integers(40, 200, (-(-height // FIELD) + 2, -(-width // FIELD) + 2, 3), np.uint8)
     place = Affine(10, 0, 500_000, 0, -10, 5_000_000)
     with rasterio.open(
-        file, "w", "GTiff", side, side, 3, "EPSG:32633", place, "uint8", tiled=True, compress="DEFLATE"
+        file, "w", "GTiff", width, height, 3, "EPSG:32633", place, "uint8", tiled=True, compress="DEFLATE"
     ) as raster:
-        for top in range(0, side, ROWS):
-            rows = min(ROWS, side - top)
+        for top in range(0, height, ROWS):
+            rows = min(ROWS, height - top)
             first, last = top // FIELD, (top + rows) // FIELD + 2
             strip = Image.fromarray(fields[first:last])
             strip = strip.resize((strip.width * FIELD, strip.height * FIELD), Image.Resampling.BICUBIC)
             begin = top - first * FIELD
-            part = np.asarray(strip)[begin : begin + rows, :side].astype(np.int16)
+            part = np.asarray(strip)[begin : begin + rows, :width].astype(np.int16)
             part = np.clip(part + rng.integers(-8, 9, part.shape, np.int16), 1, 255).astype(np.uint8)
-            raster.write(part.transpose(2, 0, 1), window=Window(0, top, side, rows))
+            raster.write(part.transpose(2, 0, 1), window=Window(0, top, width, rows))
 
 
 def seams_of(file: Path, field: Field, factor: int) -> dict[str, float]:

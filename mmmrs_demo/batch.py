@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.files import called, digest, opened, whole
-from mmmrs_demo.make import GEOTIFF, PNG, Done, suffix_of
+from mmmrs_demo.make import Done
+from mmmrs_demo.outputs import GEOTIFF, PNG, suffix_of
 
 MANIFEST = "manifest"
 """Name, without its suffix, of the two files in the output folder that say what was made of what: JSON and CSV."""

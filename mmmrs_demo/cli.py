@@ -21,7 +21,8 @@ from mmmrs_demo.cluster import connect
 from mmmrs_demo.errors import Stopped, UserError, explain
 from mmmrs_demo.files import printable
 from mmmrs_demo.geotiff import SPREAD
-from mmmrs_demo.make import Done, Maker, generate_file, translate_file
+from mmmrs_demo.make import Done, generate_file, translate_file
+from mmmrs_demo.maker import Maker
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, level_of, overflow, parse
 from mmmrs_demo.provenance import Provenance, read

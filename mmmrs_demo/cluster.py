@@ -26,7 +26,8 @@ from PIL import Image
 from mmmrs_demo.batch import Item, Outcome
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.errors import UserError, heed
-from mmmrs_demo.make import Maker, SceneModel, is_scene
+from mmmrs_demo.make import is_scene
+from mmmrs_demo.maker import Maker, SceneModel
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 

@@ -22,8 +22,8 @@ from mmmrs_demo.bands import BandChoice
 from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.files import called
 from mmmrs_demo.georaster import Raster, open_raster
-from mmmrs_demo.make import GEOTIFF, suffix_of
 from mmmrs_demo.modality import TRANSLATIONS, Modality
+from mmmrs_demo.outputs import GEOTIFF, suffix_of
 from mmmrs_demo.provenance import KEYWORD, Provenance, read
 from mmmrs_demo.radiometry import AS_IT_IS, DECIBELS, DISPLAY_DB, Stretch
 from mmmrs_demo.raster import read_tile

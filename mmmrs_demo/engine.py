@@ -1,12 +1,11 @@
 """Turns a request into a rendering: loads a bundle once, runs one request at a time, stops within a step.
 
-The only room with torch and diffusers in it, and they are imported when the first bundle is loaded. It knows no page
-and no picture files. Nothing here asks which bundle it is: sizes and channels come from the catalog and the models.
+Torch and diffusers are imported when the first bundle is loaded. It knows no page and no picture files. Nothing here
+asks which bundle it is: sizes and channels come from the catalog and the models.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import math
@@ -14,65 +13,32 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from mmmrs_demo import __version__
 from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
 from mmmrs_demo.errors import UserError, heed
+from mmmrs_demo.loaded import Loaded, check_finite, versions
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import SCHEDULERS, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
+from mmmrs_demo.window_model import WindowModel
 
 if TYPE_CHECKING:
     import torch
-
-_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpm++2m-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
-}
-"""Class in diffusers of every scheduler a request can name, and its options beside the bundle's own noise schedule."""
 
 _GRID = 64  # a translation's sides inside the model are multiples of this many pixels
 _SLIMMEST = 4  # and one is at most this many times the other
 _PREVIEW = 256  # longer side of a preview in pixels
 _PATIENCE = 0.05  # seconds between two looks at `stop` while another request runs
 _ADAPTER = "mmmrs"
-_LIBRARIES = ("diffusers", "peft", "torch", "transformers")
-
 
 SCENE_SCHEDULERS = ("euler-a", "euler", "ddim")
 """Schedulers whose steps remember nothing, so that a scene can take each in parts; the first is the default."""
-
-
-@dataclass
-class _Loaded:
-    """A bundle in memory.
-
-    Attributes:
-        bundle: Its entry in the catalog.
-        pipeline: The pipeline as it was loaded; every run borrows its modules.
-        to_rgb: Shape (latent channels + 1, 3): times a latent and a one, it gives colours in 0..1.
-        controlnets: By key of the translation.
-        names: Fingerprint of each part that is in memory.
-    """
-
-    bundle: Bundle
-    pipeline: Any
-    to_rgb: torch.Tensor
-    controlnets: dict[str, Any] = field(default_factory=dict)
-    names: dict[str, str | None] = field(default_factory=dict)
 
 
 class Engine:
@@ -82,7 +48,7 @@ class Engine:
         self.catalog = catalog
         self.settings = settings
         self._lock = threading.Lock()
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[str, Loaded] = {}
         self._tokenizer_lock = threading.Lock()
         self._tokenizers: dict[str, Any] = {}
 
@@ -163,7 +129,7 @@ class Engine:
 
     def _run(
         self,
-        loaded: _Loaded,
+        loaded: Loaded,
         request: Any,  # a complete one: no None is left, which its type cannot say
         image: Image.Image | None,
         on_step: Callable[[Step], None] | None,
@@ -203,15 +169,15 @@ class Engine:
             raise UserError(
                 "There is not enough graphics memory for a picture of this size; choose a smaller."
             ) from error
-        _check_finite(pixels)
+        check_finite(pixels)
         picture = _picture(pixels.float().cpu().permute(1, 2, 0), modality)
         return Rendering(
             image=picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS),
             request=request,
             modality=modality,
             seconds=time.perf_counter() - began,
-            model=_model(loaded, request),
-            versions=_versions(),
+            model=loaded.described(request),
+            versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -240,7 +206,7 @@ class Engine:
 
     @contextmanager
     def _held(
-        self, loaded: _Loaded, request: TextRequest | TranslationRequest, stop: threading.Event | None
+        self, loaded: Loaded, request: TextRequest | TranslationRequest, stop: threading.Event | None
     ) -> Iterator[None]:
         """Take a turn with the adapter as a request wants it, whatever other requests wanted before."""
         with self._turn(stop):
@@ -248,7 +214,7 @@ class Engine:
             yield
 
     def _prepare(
-        self, loaded: _Loaded, request: Any, image: Image.Image | None
+        self, loaded: Loaded, request: Any, image: Image.Image | None
     ) -> tuple[Any, dict[str, Any], tuple[int, int], Modality]:
         """Set the loaded modules up for one request, from whatever state the last one left them in.
 
@@ -259,8 +225,7 @@ class Engine:
         import diffusers
 
         self._set_lora(loaded, request.lora_scale)
-        name, options = _SCHEDULERS[request.scheduler]
-        scheduler = getattr(diffusers, name).from_config(loaded.pipeline.scheduler.config, **options)
+        scheduler = loaded.scheduler(request.scheduler)
         components = {**loaded.pipeline.components, "scheduler": scheduler, "requires_safety_checker": False}
         if image is None:
             factor = loaded.pipeline.vae_scale_factor
@@ -281,7 +246,7 @@ class Engine:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline, own, size, modality
 
-    def _load(self, bundle: Bundle) -> _Loaded:
+    def _load(self, bundle: Bundle) -> Loaded:
         """Return the bundle in memory, loading its base model the first time."""
         if bundle.key not in self._loaded:
             location = self._require(bundle, BASE)
@@ -292,10 +257,10 @@ class Engine:
                 for model in (pipeline.unet, pipeline.vae):
                     model.to(memory_format=torch.channels_last)  # a tenth faster, the same arithmetic
                 names = {BASE: self.catalog.fingerprint(location)}
-                self._loaded[bundle.key] = _Loaded(bundle, pipeline, _fit_colours(pipeline), names=names)
+                self._loaded[bundle.key] = Loaded(bundle, pipeline, _fit_colours(pipeline), names=names)
         return self._loaded[bundle.key]
 
-    def _set_lora(self, loaded: _Loaded, scale: float) -> None:
+    def _set_lora(self, loaded: Loaded, scale: float) -> None:
         """Set the adapter's strength absolutely, so that it does not matter what was set before.
 
         A scale given with a call is multiplied into the adapter and divided out again: that drifts, and an error on the
@@ -308,7 +273,7 @@ class Engine:
         elif LORA in loaded.names:
             loaded.pipeline.disable_lora()
 
-    def _attach_lora(self, loaded: _Loaded) -> None:
+    def _attach_lora(self, loaded: Loaded) -> None:
         if LORA in loaded.names:
             return
         location = self._require(loaded.bundle, LORA)
@@ -327,7 +292,7 @@ class Engine:
                 raise
             loaded.names[LORA] = self.catalog.fingerprint(location)
 
-    def _controlnet(self, loaded: _Loaded, key: str) -> Any:
+    def _controlnet(self, loaded: Loaded, key: str) -> Any:
         """Return the ControlNet of a translation, loading it the first time."""
         if key not in loaded.controlnets:
             location = self._require(loaded.bundle, key)
@@ -381,162 +346,6 @@ class Engine:
             copy = location.source.path if location.source and location.kind == "hub" else None
             way_out = f" Without a network, put a copy at {self.catalog.weights.name}/{copy}." if copy else ""
             raise UserError(f"{what}: {reason}.{way_out}") from error
-
-
-class WindowModel:
-    """A bundle that looks through windows of its native size for `scene.render`; each call takes its own turn.
-
-    Sent to another process it leaves the weights behind, and still begins and advances.
-
-    Attributes:
-        side: Of a window in pixels.
-        factor: Pixels of the scene along one side of a pixel of the latents.
-        channels: Of the latents.
-        steps: Denoising steps.
-        model: Bundle key and title; name and hash of each set of weights that is used, as a rendering says.
-        versions: Version of each library that shapes the pixels.
-    """
-
-    each = map  # one batch after another
-
-    def __init__(
-        self, loaded: _Loaded, controlnet: Any, request: Any, turn: Callable[[], AbstractContextManager[None]]
-    ) -> None:
-        """Read the prompt and prepare the steps.
-
-        Args:
-            loaded: The bundle.
-            controlnet: Of the translation, None for words alone.
-            request: A complete one.
-            turn: Within what it returns, the bundle's modules are this request's.
-        """
-        import diffusers
-        import torch
-
-        self._loaded, self._controlnet, self._request, self._turn = loaded, controlnet, request, turn
-        self.side, self.steps = loaded.bundle.size, request.steps
-        pipeline = loaded.pipeline
-        self.factor, self.channels = pipeline.vae_scale_factor, pipeline.unet.config.in_channels
-        self._guided = request.guidance > 1
-        with self._working():
-            told, against = pipeline.encode_prompt(
-                request.prompt.text, pipeline.device, 1, self._guided, request.negative_prompt
-            )
-            self._words = torch.cat([against, told]) if self._guided else told
-            self.model, self.versions = _model(loaded, request), _versions()
-        name, options = _SCHEDULERS[request.scheduler]
-        self._scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
-        self._scheduler.set_timesteps(request.steps)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what needs no weights."""
-        kept = ("side", "factor", "channels", "steps", "model", "versions", "_scheduler")
-        return {name: getattr(self, name) for name in kept}
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Use the bundle's modules, without keeping what only training needs."""
-        import torch
-
-        try:
-            with self._turn(), torch.inference_mode():
-                yield
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                "There is not enough graphics memory for the windows of this scene; set MMMRS_DEVICE=cpu to do without."
-            ) from error
-
-    def begin(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what standard normal noise is at the first step."""
-        return noise * np.float32(self._scheduler.init_noise_sigma)
-
-    def predict(
-        self, latents: NDArray[np.float32], step: int, pictures: NDArray[np.uint8] | None
-    ) -> NDArray[np.float32]:
-        """Return what the network says of windows of noisy latents, guidance included.
-
-        Args:
-            latents: Shape (windows, channels, side / factor, side / factor).
-            step: From 0.
-            pictures: The same windows of the input, uint8 of shape (windows, side, side, 3); None for words alone.
-        """
-        import torch
-
-        pipeline, request = self._loaded.pipeline, self._request
-        scheduler, timestep = copy.copy(self._scheduler), self._scheduler.timesteps[step]
-        with self._working():
-            noisy = scheduler.scale_model_input(torch.from_numpy(latents), timestep)
-            twice = 2 if self._guided else 1
-            noisy = noisy.to(pipeline.device, pipeline.dtype).repeat(twice, 1, 1, 1)
-            words = self._words.repeat_interleave(len(latents), 0)
-            more = {}
-            if self._controlnet is not None and pictures is not None:
-                shown = torch.from_numpy(pictures).to(pipeline.device).permute(0, 3, 1, 2).to(pipeline.dtype) / 255
-                down, mid = self._controlnet(
-                    noisy,
-                    timestep,
-                    words,
-                    controlnet_cond=shown.repeat(twice, 1, 1, 1),
-                    conditioning_scale=request.controlnet_scale,
-                    return_dict=False,
-                )
-                more = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-            said = pipeline.unet(noisy, timestep, words, **more).sample.float().cpu()
-        _check_finite(said)
-        if self._guided:
-            against, told = said.chunk(2)
-            said = against + request.guidance * (told - against)
-        return said.numpy()
-
-    def advance(
-        self, latents: NDArray[np.float32], said: NDArray[np.float32], step: int, seed: int
-    ) -> NDArray[np.float32]:
-        """Return latents of shape (channels, height, width) one step further; `seed` decides on any noise added."""
-        import torch
-
-        scheduler, timestep = copy.copy(self._scheduler), self._scheduler.timesteps[step]
-        generator = torch.Generator().manual_seed(seed)
-        noisy, predicted = (torch.from_numpy(np.array(array))[None] for array in (latents, said))
-        scheduler.scale_model_input(noisy, timestep)  # it wants to have been asked
-        return scheduler.step(predicted, timestep, noisy, generator=generator, return_dict=False)[0][0].numpy()
-
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return pictures, float32 in 0..1 of shape (windows, side, side, 3)."""
-        import torch
-
-        vae = self._loaded.pipeline.vae
-        with self._working():
-            scaled = torch.from_numpy(latents).to(vae.device, vae.dtype) / vae.config.scaling_factor
-            decoded = vae.decode(scaled).sample.float().cpu()
-        _check_finite(decoded)
-        return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-
-
-def _model(loaded: _Loaded, request: Any) -> dict[str, Any]:
-    """Return what a rendering says of the models that made it."""
-    return {
-        "bundle": loaded.bundle.key,
-        "title": loaded.bundle.title,
-        "base": loaded.names[BASE],
-        "lora": loaded.names[LORA] if request.lora_scale else None,
-        "controlnet": loaded.names[request.translation] if request.kind == "translation" else None,
-        "device": str(loaded.pipeline.device),
-        "dtype": str(loaded.pipeline.dtype).removeprefix("torch."),
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Return the version of each library that shapes the pixels."""
-    return {"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES}
-
-
-def _check_finite(numbers: torch.Tensor) -> None:
-    """Refuse what would be a black picture."""
-    if not numbers.isfinite().all():
-        raise UserError(
-            "The model computed no valid picture with these settings; "
-            "lower the guidance or the LoRA scale, or choose another scheduler."
-        )
 
 
 def load_base(location: Location, device: str, *, half: bool | None = None) -> Any:

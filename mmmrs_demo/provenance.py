@@ -140,8 +140,7 @@ def file_name(request: TextRequest | TranslationRequest, suffix: str = ".png") -
     caption = re.sub(r"^a satellite image (?:shows|of) ", "", prompt.caption)
     translation = request.translation if isinstance(request, TranslationRequest) else None
     seed = None if request.seed is None else f"seed {request.seed}"
-    count = request.samples if isinstance(request, TranslationRequest) else 1
-    samples = f"{count} samples" if count > 1 else None
+    samples = f"{request.samples} samples" if request.samples > 1 else None
     parts = ("mmmrs", translation, _slug(caption), prompt.gsd, prompt.weather, prompt.satellite, seed, samples)
     return "_".join(_slug(part) for part in parts if part) + suffix
 

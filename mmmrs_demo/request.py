@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -82,7 +82,10 @@ class TextRequest(BaseRequest):
     Attributes:
         width: Pixels, a multiple of 8 from 64 to 2048.
         height: The same.
+        samples: Always a single one, of which the JSON form says nothing.
     """
+
+    samples: ClassVar[int] = 1
 
     kind: Literal["text"] = "text"
     width: _Side | None = None

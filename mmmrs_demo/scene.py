@@ -38,7 +38,7 @@ _Array = NDArray[np.float32]
 
 
 class Windows(Protocol):
-    """A model as a scene needs it; `engine.WindowModel` is one.
+    """A model as a scene needs it; `window_model.WindowModel` is one.
 
     Attributes:
         side: of a window in pixels.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import torch
 
 from mmmrs_demo import metrics
 from mmmrs_demo.dataset.samples import Samples
-from mmmrs_demo.errors import UserError
+from mmmrs_demo.evaluation.measuring import average, check_side
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.training.latents import batch
 
@@ -61,11 +59,7 @@ def measure(vae: Any, samples: Samples, side: int, on_tile: Callable[[str], None
         if row["weather_by"] is not None:
             continue
         real = samples.picture(number)
-        if len(real) != side:
-            raise UserError(
-                f"The data set's tiles have {len(real)} px and the bundle's pictures {side}: "
-                f"build one with `mmmrs-demo dataset build --size {side}`."
-            )
+        check_side(real, side)
         made = redraw(vae, real)
         kind = (row["modality"], row["source"])
         if row["modality"] != Modality.RGB:
@@ -92,8 +86,4 @@ def redraw(vae: Any, picture: np.ndarray) -> np.ndarray:
 
 
 def _means(tiles: list[dict[str, float]]) -> dict[str, Any]:
-    means = {}
-    for name in FIGURES:
-        known = [tile[name] for tile in tiles if not math.isnan(tile[name])]
-        means[name] = statistics.fmean(known) if known else math.nan
-    return {"tiles": len(tiles), **means}
+    return {"tiles": len(tiles), **{name: average(tile[name] for tile in tiles) for name in FIGURES}}

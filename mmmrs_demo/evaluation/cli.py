@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 from mmmrs_demo.catalog import BASE, Bundle, Catalog
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation.clock import Clock
+from mmmrs_demo.evaluation.options import add_places, check_least, command, make_folder
 from mmmrs_demo.evaluation.text_cli import DESCRIPTION, add_text_arguments, run_text
-from mmmrs_demo.files import called
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.request import parse_request
 
@@ -25,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be evaluated and its options."""
     kinds = parser.add_subparsers(dest="kind", required=True)
     translation = kinds.add_parser("translation", help="measure against real tiles", description=_TRANSLATION)
-    translation.add_argument(
-        "--data", type=Path, required=True, help="folder of a data set by `mmmrs-demo dataset build`"
-    )
-    translation.add_argument("--out", type=Path, required=True, help="folder of the report, made where it is not there")
-    translation.add_argument(
-        "--bundle", metavar="KEY", help="models to measure, as `mmmrs-demo weights` names them (default: as elsewhere)"
-    )
+    add_places(translation)
     translation.add_argument(
         "--direction",
         nargs="+",
@@ -72,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = kinds.add_parser("text", help="measure pictures made from words", description=DESCRIPTION)
     add_text_arguments(text)
     autoencoder = kinds.add_parser("autoencoder", help="measure what it leaves of tiles", description=_AUTOENCODER)
-    for name, words in (
-        ("data", "folder of a data set by `mmmrs-demo dataset build`"),
-        ("out", "folder of the report"),
-    ):
-        autoencoder.add_argument(f"--{name}", type=Path, required=True, help=words)
-    autoencoder.add_argument("--bundle", metavar="KEY", help="models to measure (default: as elsewhere)")
+    add_places(autoencoder)
 
 
 _AUTOENCODER = """Encodes and decodes held-out tiles and measures what is left of them: the best that any picture made
@@ -92,6 +80,9 @@ _UNET_STEPS = 1500
 """About three minutes a direction on two cores."""
 
 _UNET_WIDTH = 16
+
+_REPEATED = ("tiles", "samples", "seed", "guidance", "unet_steps", "unet_width", "lpips")
+"""Options of a translation that its figures depend on, beside the directions."""
 
 
 def run(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_engine: Callable[[], Translator]) -> None:
@@ -130,17 +121,10 @@ def _translation(
     trials = [plan(train, test, TRANSLATIONS[key], args.tiles) for key in directions]
     perceptual = Perceptual(args.lpips) if args.lpips else None
     report.read(args.out)  # one that cannot be added to is known before anything is measured
-    _folder(args.out)
+    make_folder(args.out)
     sampling = Sampling(args.samples, args.seed, args.guidance)
-    about = {
-        "command": _command(args, bundle, directions),
-        "bundle": bundle.key,
-        "title": bundle.title,
-        "trained_on": bundle.summary,
-        "size": bundle.size,
-        "lpips": perceptual.name if perceptual else None,
-        **asdict(sampling),
-    }
+    about = report.about(command(args, bundle, *_REPEATED, direction=directions), bundle)
+    about |= {"lpips": perceptual.name if perceptual else None, **asdict(sampling)}
     rivals = [simple_rivals(trial, bundle.size) for trial in trials]
     if args.unet_steps:
         for trial, beside in zip(trials, rivals, strict=True):
@@ -166,37 +150,21 @@ def _autoencoder(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, _: 
         raise UserError(location.hint)
     samples = Samples(Manifest(args.data), "test")
     report.read(args.out)
-    _folder(args.out)
+    make_folder(args.out)
     clear = sum(row["weather_by"] is None for row in samples.rows)
     vae = load_base(location, "cpu").vae
     outcome = autoencoder.measure(vae, samples, bundle.size, Clock(clear, "tiles").tick)
-    words = ["mmmrs-demo", "evaluate", args.kind, "--data", str(args.data), "--out", str(args.out)]
-    about = {
-        "command": shlex.join([*words, "--bundle", bundle.key]),
-        "bundle": bundle.key,
-        "title": bundle.title,
-        "trained_on": bundle.summary,
-        "size": bundle.size,
-    }
     report.write_sheet(args.out / report_autoencoder.SHEET, outcome.sheet, "Real tiles, each beside itself redrawn.")
+    about = report.about(command(args, bundle), bundle)
     report.update(args.out, args.kind, about, {"figures": report.plain(outcome.figures, 4)})
     print(args.out / "report.md")
-
-
-def _folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{called(out)} cannot be the report's folder: choose another with --out.") from error
 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what would otherwise be refused after minutes of learning."""
     from mmmrs_demo.evaluation.unet import GROUPS
 
-    for name, least in (("tiles", 1), ("samples", 2), ("seed", 0), ("unet_steps", 0), ("unet_width", GROUPS)):
-        if (given := getattr(args, name)) < least:
-            raise UserError(f"{_option(name)} should be at least {least}, not {given}.")
+    check_least(args, tiles=1, samples=2, seed=0, unet_steps=0, unet_width=GROUPS)
     if args.unet_width % GROUPS:
         raise UserError(f"--unet-width should be a multiple of {GROUPS}, not {args.unet_width}.")
     for key in args.direction:
@@ -205,17 +173,3 @@ def _check(args: argparse.Namespace) -> None:
     parse_request(
         {"kind": "translation", "translation": args.direction[0], "guidance": args.guidance, "seed": args.seed}
     )
-
-
-def _command(args: argparse.Namespace, bundle: Bundle, directions: list[str]) -> str:
-    """Return the command that measures the same again, whatever the defaults will be then."""
-    words = ["mmmrs-demo", "evaluate", args.kind, "--data", str(args.data), "--out", str(args.out)]
-    words += ["--bundle", bundle.key, "--direction", *directions]
-    for name in ("tiles", "samples", "seed", "guidance", "unet_steps", "unet_width", "lpips"):
-        if (value := getattr(args, name)) is not None:
-            words += [_option(name), str(value)]
-    return shlex.join(words)
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mmmrs_demo import __version__
+from mmmrs_demo.catalog import Bundle
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called, opened, whole
 
@@ -57,13 +58,29 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return sections
 
 
+def about(command: str, bundle: Bundle) -> dict[str, Any]:
+    """Return what every section says of its run.
+
+    Args:
+        command: Measures the same again.
+        bundle: The models that were measured.
+    """
+    return {
+        "command": command,
+        "bundle": bundle.key,
+        "title": bundle.title,
+        "trained_on": bundle.summary,
+        "size": bundle.size,
+    }
+
+
 def update(folder: Path, kind: str, about: Mapping[str, Any], section: Mapping[str, Any]) -> None:
     """Put a section into the report of a folder in place of the one of its kind, and write its page anew.
 
     Args:
         folder: A folder that is there.
         kind: One of `KINDS`.
-        about: What the run was: command, bundle, title, trained_on, size, and whatever else the page should tell.
+        about: What the run was: what `about` gives, and whatever else the page should tell.
         section: What was measured; what JSON cannot hold of it becomes None.
 
     Raises:
@@ -132,7 +149,7 @@ def plain(value: Any, digits: int | None = None) -> Any:
 
 
 def _page(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    about = [
+    runs = [
         f"""**{KINDS[kind]}**: bundle `{section["bundle"]}` ({section["title"]}) at {section["size"]} px,
 {section["created"]}. {section["trained_on"]}
 
@@ -141,4 +158,4 @@ def _page(sections: Mapping[str, Mapping[str, Any]]) -> str:
         for kind, section in sections.items()
     ]
     pages = [import_module(f"{__package__}.report_{kind}").markdown(section) for kind, section in sections.items()]
-    return "\n".join(["# How near the pictures come to real tiles\n", *about, *pages])
+    return "\n".join(["# How near the pictures come to real tiles\n", *runs, *pages])

@@ -28,6 +28,7 @@ from mmmrs_demo.evaluation.adherence import HEADS, Classes, Judge, Row, Seen
 from mmmrs_demo.evaluation.copies import Nearest
 from mmmrs_demo.evaluation.distances import distance, inception_score
 from mmmrs_demo.evaluation.inception import Inception
+from mmmrs_demo.evaluation.measuring import check_side
 from mmmrs_demo.files import whole
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import parse
@@ -167,11 +168,7 @@ def plan(train: Samples, test: Samples, images: int, seed: int, side: int) -> Tr
             f"The data set holds {len(held_out.rows)} held-out tiles that words alone can mean, which are RGB or "
             f"{RADAR}'s: at least {FEWEST} are needed."
         )
-    if (found := held_out.read(0).shape[0]) != side:
-        raise UserError(
-            f"The data set's tiles have {found} px and the bundle's pictures {side}: "
-            f"build one with `mmmrs-demo dataset build --size {side}`."
-        )
+    check_side(held_out.read(0), side)
     return Trial(learnt, held_out, images, seed, adherence.choose_classes(learnt.rows, held_out.rows))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmmrs_demo.catalog import BASE, Bundle, Catalog
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation.clock import Clock
-from mmmrs_demo.files import called
+from mmmrs_demo.evaluation.options import add_places, check_least, command, make_folder
 
 if TYPE_CHECKING:
     from mmmrs_demo.evaluation.text import Painter
@@ -27,11 +26,7 @@ report.json, and sheets of pictures. Pictures and classifier are kept: run the s
 
 def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``evaluate text``."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of a data set by `mmmrs-demo dataset build`")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the report, made where it is not there")
-    parser.add_argument(
-        "--bundle", metavar="KEY", help="models to measure, as `mmmrs-demo weights` names them (default: as elsewhere)"
-    )
+    add_places(parser)
     parser.add_argument(
         "--images", type=int, default=IMAGES, metavar="N", help="pictures, as in the paper (default: %(default)s)"
     )
@@ -64,9 +59,7 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
     from mmmrs_demo.evaluation import adherence, report, text
     from mmmrs_demo.evaluation.inception import Inception
 
-    for name, least in (("images", text.FEWEST), ("seed", 0)):
-        if (given := getattr(args, name)) < least:
-            raise UserError(f"--{name} should be at least {least}, not {given}.")
+    check_least(args, images=text.FEWEST, seed=0)
     if hint := catalog.locate(bundle, BASE).hint:
         raise UserError(hint)
     manifest = Manifest(args.data)
@@ -74,11 +67,8 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
     report.read(args.out)  # one that cannot be added to is known before anything is made
     inception = Inception(args.inception) if args.inception else None
     work = args.work or args.out / "work"
-    for folder, option in ((args.out, "--out"), (work / "pictures", "--work")):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{called(folder)} cannot be made a folder: choose another with {option}.") from error
+    make_folder(args.out)
+    make_folder(work / "pictures", "--work")
 
     judge = adherence.train(trial.train.rows, trial.train.read, trial.classes, work, adherence.PLAN)
     scales = text.scales(catalog, bundle)
@@ -92,13 +82,7 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
     looks = text.looks(trial, made, inception=inception is not None)
     first = next(iter(wanted.values()))
     outcome = text.measure(trial, made, judge, inception, Clock(looks, "looks").tick)
-    about = {
-        "command": _command(args, bundle),
-        "bundle": bundle.key,
-        "title": bundle.title,
-        "trained_on": bundle.summary,
-        "size": bundle.size,
-    }
+    about = report.about(command(args, bundle, "images", "seed", "inception", "work"), bundle)
     for name, rows in outcome.sheets.items():
         report.write_sheet(
             args.out / name, rows, "Real tiles beside synthetic pictures; report.md says which is which."
@@ -107,12 +91,3 @@ def run_text(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, make_en
         args.out, "text", about, {"scales": scales, "made_with": text.made_with(next(iter(first))), **outcome.section}
     )
     print(args.out / "report.md")
-
-
-def _command(args: argparse.Namespace, bundle: Bundle) -> str:
-    """Return the command that measures the same again, whatever the defaults will be then."""
-    words = ["mmmrs-demo", "evaluate", "text", "--data", str(args.data), "--out", str(args.out), "--bundle", bundle.key]
-    for name in ("images", "seed", "inception", "work"):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
-    return shlex.join(words)

@@ -18,6 +18,7 @@ from mmmrs_demo.catalog import Bundle
 from mmmrs_demo.dataset.samples import Samples
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation.baseline import Baseline
+from mmmrs_demo.evaluation.measuring import average
 from mmmrs_demo.modality import Modality, Translation
 from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest, parse_request
 
@@ -415,7 +416,4 @@ def _figures(made: np.ndarray, example: Example, target: Modality) -> dict[str, 
 
 def _middle(values: list[float], name: str) -> float:
     """Return the median of ratios, which doubled and halved ones pull alike, and the mean of all else."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return math.nan
-    return statistics.median(known) if FIGURES[name].best == "1" else statistics.fmean(known)
+    return average(values, statistics.median if FIGURES[name].best == "1" else statistics.fmean)

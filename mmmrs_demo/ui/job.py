@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called
-from mmmrs_demo.make import PNG, Done, generate_file, translate_file
+from mmmrs_demo.make import Done, generate_file, translate_file
 from mmmrs_demo.modality import TRANSLATIONS, Modality
+from mmmrs_demo.outputs import PNG
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.ui.cache import cached, discard, handed_out, kept

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from mmmrs_demo.make import Maker
+from mmmrs_demo.maker import Maker
 from mmmrs_demo.request import Step
 from mmmrs_demo.scene import Progress
 

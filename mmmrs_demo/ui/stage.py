@@ -17,9 +17,10 @@ import gradio as gr
 from gradio.components import Component
 
 from mmmrs_demo.errors import UserError
-from mmmrs_demo.make import PNG, unfinished
-from mmmrs_demo.request import Step, TranslationRequest
+from mmmrs_demo.outputs import PNG
+from mmmrs_demo.request import Step
 from mmmrs_demo.scene import Progress
+from mmmrs_demo.scene_file import unfinished
 from mmmrs_demo.ui.cache import discard, fresh_folder
 from mmmrs_demo.ui.page import QUIET
 from mmmrs_demo.ui.run import ONE_AT_A_TIME, EngineLike, News, running, share_of
@@ -299,11 +300,10 @@ def _spread(spread: Spread | None) -> dict[str, Any]:
 
 def _facts(made: Made, title: str, compared: Sequence[str]) -> str:
     request = made.request
-    samples = request.samples if isinstance(request, TranslationRequest) else 1
     told = (
         "<strong>Synthetic image</strong>",
         escape(title),
-        *((f"mean of {samples} samples",) if samples > 1 else ()),
+        *((f"mean of {request.samples} samples",) if request.samples > 1 else ()),
         f"seed {request.seed}",
         f"{request.steps} steps",
         *((f"{made.windows:,} windows",) if made.windows else ()),

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.georaster import GLANCE, Raster, open_raster
-from mmmrs_demo.make import PNG, suffix_of
 from mmmrs_demo.modality import Modality
+from mmmrs_demo.outputs import PNG, suffix_of
 from mmmrs_demo.radiometry import Quantity, Stretch
 from mmmrs_demo.raster import check_smallest
 from mmmrs_demo.ui.cache import beside

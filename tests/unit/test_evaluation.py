@@ -765,7 +765,7 @@ def test_refusals_before_anything_is_loaded(shell: Shell, words: tuple[str, ...]
 def test_places_that_cannot_be_used(shell: Shell, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no data set: make one with `mmmrs-demo dataset build`"):
         shell(data=tmp_path / "weights")
-    with pytest.raises(UserError, match=r"“made\.parquet” cannot be the report's folder"):
+    with pytest.raises(UserError, match=r"“made\.parquet” cannot be made a folder: choose another with --out"):
         shell(out=shell.data / "made.parquet")
     shell.out.mkdir(parents=True)
     (shell.out / "report.json").write_text("{}}", encoding="utf-8")

@@ -18,9 +18,11 @@ FLOORS = (
     {"prompt", "files"},
     {"request", "bands", "worldfile", "archive"},
     {"catalog", "provenance", "radiometry"},
-    {"engine", "georaster"},
-    {"raster", "geotiff"},
-    {"scene"},
+    {"loaded", "georaster"},
+    {"raster", "geotiff", "window_model"},
+    {"scene", "outputs", "engine"},
+    {"maker", "inputs"},
+    {"scene_file"},
     {"make"},
     {"batch", "compare"},
     {"cluster"},
@@ -40,7 +42,7 @@ ALONE = {
 
 MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "safetensors", "controlnet_aux"}
 PAGES = {"gradio", "gradio_client"}
-MODEL_ROOMS = {"engine", "dataset", "training", "evaluation"}
+MODEL_ROOMS = {"loaded", "window_model", "engine", "dataset", "training", "evaluation"}
 
 
 def room_of(file: Path) -> str:

@@ -26,13 +26,16 @@ from mmmrs_demo import scene, worldfile
 from mmmrs_demo.engine import Engine
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.georaster import open_raster
-from mmmrs_demo.make import Done, _PictureSource, generate_file, sampled, spread_picture, translate_file, unfinished
+from mmmrs_demo.inputs import _PictureSource
+from mmmrs_demo.make import Done, generate_file, sampled, translate_file
 from mmmrs_demo.modality import Modality
+from mmmrs_demo.outputs import spread_picture
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.provenance import embed, read
 from mmmrs_demo.radiometry import DISPLAY_DB, Quantity
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.scene import Progress
+from mmmrs_demo.scene_file import unfinished
 from mmmrs_demo.settings import Settings
 from tests.instant import FACTOR, InstantEngine, InstantModel
 from tests.rasters import UTM, pattern, write

@@ -120,6 +120,12 @@ def test_what_is_wrong_is_said_in_one_sentence(said: dict[str, Any], sentence: s
     assert str(caught.value) == sentence
 
 
+def test_words_make_one_picture_and_the_json_does_not_say_so() -> None:
+    assert TextRequest().samples == 1
+    assert "samples" not in TextRequest().model_dump()
+    assert "samples" not in TextRequest.model_json_schema()["properties"]
+
+
 def test_a_request_says_its_kind() -> None:
     with pytest.raises(UserError, match="names no kind"):
         parse_request({"steps": 3})

@@ -25,11 +25,12 @@ from mmmrs_demo.dataset.samples import Samples, turned
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.evaluation import adherence, copies, text
 from mmmrs_demo.evaluation.adherence import Judge
+from mmmrs_demo.evaluation.cli import add_arguments
 from mmmrs_demo.evaluation.distances import distance, inception_score
 from mmmrs_demo.evaluation.inception import Inception
 from mmmrs_demo.evaluation.report_text import markdown
 from mmmrs_demo.evaluation.text import HELD_OUT, TRAIN, Trial, measure, plan, targets
-from mmmrs_demo.evaluation.text_cli import add_text_arguments, run_text
+from mmmrs_demo.evaluation.text_cli import run_text
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.provenance import read
@@ -436,8 +437,9 @@ class Shell:
 
     def __call__(self, *words: str, out: Path | None = None) -> dict[str, Any]:
         parser = argparse.ArgumentParser()
-        add_text_arguments(parser)
-        args = parser.parse_args(["--data", str(self.data), "--out", str(out or self.out), "--images", "12", *words])
+        add_arguments(parser)
+        places = ["--data", str(self.data), "--out", str(out or self.out)]
+        args = parser.parse_args(["text", *places, "--images", "12", *words])
         run_text(args, self.catalog, self.catalog.bundle("tiny"), self.make_engine)
         return json.loads((self.out / "report.json").read_text(encoding="utf-8"))["text"]
 
@@ -457,6 +459,8 @@ def test_the_command_writes_a_report(shell: Shell, capsys: pytest.CaptureFixture
     assert [request.seed for request in shell.requests] == [*range(3, 15), *range(3, 15)]
     assert [request.lora_scale for request in shell.requests] == [1.0] * 12 + [0.0] * 12
     assert section["scales"] == {"lora": 1.0, "plain": 0.0}
+    assert section["command"].startswith("mmmrs-demo evaluate text --data ")
+    assert section["command"].endswith("--bundle tiny --images 12 --seed 3")
     page = (shell.out / "report.md").read_text(encoding="utf-8")
     assert "FID, KID and IS were not measured: they need Inception's weights" in page
     assert "| MMM-RS, 500 images | SDXL | FID 168.34, IS 6.89 |" in page

@@ -1,0 +1,85 @@
+"""A bundle in memory, and what is said and checked of every picture that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from mmmrs_demo import __version__
+from mmmrs_demo.catalog import BASE, LORA, Bundle
+from mmmrs_demo.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++2m-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": False}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": False}),
+}
+"""Class in diffusers of every scheduler a request can name, and its options beside the bundle's own noise schedule."""
+
+_LIBRARIES = ("diffusers", "peft", "torch", "transformers")
+
+
+@dataclass
+class Loaded:
+    """A bundle in memory.
+
+    Attributes:
+        bundle: Its entry in the catalog.
+        pipeline: The pipeline as it was loaded; every run borrows its modules.
+        to_rgb: Shape (latent channels + 1, 3): times a latent and a one, it gives colours in 0..1.
+        controlnets: By key of the translation.
+        names: Fingerprint of each part that is in memory.
+    """
+
+    bundle: Bundle
+    pipeline: Any
+    to_rgb: torch.Tensor
+    controlnets: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str | None] = field(default_factory=dict)
+
+    def scheduler(self, key: str) -> Any:
+        """Return a fresh scheduler of that key, with the bundle's own noise schedule."""
+        import diffusers
+
+        name, options = _SCHEDULERS[key]
+        return getattr(diffusers, name).from_config(self.pipeline.scheduler.config, **options)
+
+    def described(self, request: Any) -> dict[str, Any]:
+        """Return what a rendering says of the models that made it.
+
+        Args:
+            request: A complete one.
+        """
+        return {
+            "bundle": self.bundle.key,
+            "title": self.bundle.title,
+            "base": self.names[BASE],
+            "lora": self.names[LORA] if request.lora_scale else None,
+            "controlnet": self.names[request.translation] if request.kind == "translation" else None,
+            "device": str(self.pipeline.device),
+            "dtype": str(self.pipeline.dtype).removeprefix("torch."),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each library that shapes the pixels."""
+    return {"mmmrs-demo": __version__} | {library: version(library) for library in _LIBRARIES}
+
+
+def check_finite(numbers: torch.Tensor) -> None:
+    """Refuse what would be a black picture.
+
+    Raises:
+        UserError: Not all numbers are finite.
+    """
+    if not numbers.isfinite().all():
+        raise UserError(
+            "The model computed no valid picture with these settings; "
+            "lower the guidance or the LoRA scale, or choose another scheduler."
+        )
