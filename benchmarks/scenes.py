@@ -75,7 +75,7 @@ def main() -> None:
         seams = None if arguments.instant else seams_of(done.path, field, model.factor)
         megabytes = done.path.stat().st_size / 1e6
         killed = kill_and_go_on(arguments, ground, done.path) if arguments.kill else None
-    step, decoding = np.mean(spent, axis=0) if spent else (0.0, 0.0)
+    step, decoding = np.mean(spent, axis=0).tolist() if spent else (0.0, 0.0)
     models = field.windows * (model.steps * step + decoding)
     report = {
         "bundle": arguments.bundle,
@@ -127,7 +127,7 @@ def kill_and_go_on(arguments: argparse.Namespace, ground: Path, whole: Path) -> 
     notes: list[dict[str, float]] = []
     for stop_at in (0.5, None):
         start = time.perf_counter()
-        child = fresh.Process(target=_make, args=(arguments, ground, out, stop_at, told))
+        child = fresh.Process(target=_make, args=(arguments, ground, out, stop_at, told), daemon=True)
         child.start()
         child.join()
         notes.append({"exit": child.exitcode or 0, "seconds": time.perf_counter() - start, "first seen": told.get()})

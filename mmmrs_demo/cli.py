@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
@@ -21,11 +23,13 @@ from mmmrs_demo.cluster import connect
 from mmmrs_demo.errors import Stopped, UserError, explain
 from mmmrs_demo.files import printable
 from mmmrs_demo.geotiff import SPREAD
+from mmmrs_demo.grid import Cell, Grid, write_sheet
+from mmmrs_demo.grid import make as make_grid
 from mmmrs_demo.make import Done, generate_file, translate_file
 from mmmrs_demo.maker import Maker
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, level_of, overflow, parse
-from mmmrs_demo.provenance import Provenance, read
+from mmmrs_demo.provenance import Provenance, read, settings_kept
 from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.request import SCHEDULERS, Step, TextRequest, TranslationRequest, parse_request
 from mmmrs_demo.scene import Progress
@@ -101,7 +105,7 @@ def _generate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
     form = {"kind": "text", "prompt": prompt, "width": args.width, "height": args.height}
     request = cast("TextRequest", _request(args, form, settings))
     engine = engine_factory(catalog, settings)
-    with _progress(quiet=args.quiet) as told:
+    with _progress(quiet=args.quiet) as told, settings_kept(kept=args.metadata):
         _begin(told, engine, catalog.bundle(settings.bundle), request)
         done = generate_file(
             engine,
@@ -113,6 +117,44 @@ def _generate(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
             on_step=told.on_step,
         )
     print(done.path)
+
+
+def _compare(args: argparse.Namespace, engine_factory: EngineFactory) -> None:
+    settings, catalog = _house(args.bundle)
+    prompt = _prompt(args, args.caption, {})
+    form = {"kind": "text", "prompt": prompt, "width": args.width, "height": args.height}
+    request = cast("TextRequest", _request(args, form, settings))
+    lines = [
+        (axis, values and [_READERS.get(axis, str.strip)(word) for word in values.split(",")])
+        for axis, values in ((args.rows, args.row_values), (args.columns, args.column_values))
+    ]
+    asked = Grid.of(request, *lines[0], *lines[1], catalog=catalog, settings=settings)
+    folder = _folder(args.out)
+    begun = asked.begun(folder, catalog, overwrite=args.overwrite)
+    total = math.prod(map(len, begun.heads(catalog)))
+    engine = engine_factory(catalog, settings)
+    with _progress(quiet=args.quiet) as told:
+
+        def next_is(number: int, cell: Cell) -> None:
+            told.about = f"{number}/{total} {printable(cell.label)}: "
+
+        _begin(told, engine, catalog.bundle(settings.bundle), request)
+        made = make_grid(
+            begun,
+            engine,
+            folder,
+            settings,
+            overwrite=args.overwrite,
+            on_cell=next_is,
+            on_progress=told.windows,
+            on_step=told.on_step,
+        )
+        for finished in made:
+            if finished.seconds is not None:
+                told.clear()
+                print(finished.path, flush=True)
+        sheet = write_sheet(begun, catalog, folder)
+    print(sheet)
 
 
 def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
@@ -131,17 +173,18 @@ def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
     with _progress(quiet=args.quiet) as told, ExitStack() as stack:
 
         def make(file: Path, out: Path, *, overwrite: bool) -> Done:
-            return translate_file(
-                maker,
-                request,
-                file,
-                out,
-                settings,
-                **reading,
-                overwrite=overwrite,
-                on_progress=told.windows,
-                on_step=told.on_step,
-            )
+            with settings_kept(kept=args.metadata):
+                return translate_file(
+                    maker,
+                    request,
+                    file,
+                    out,
+                    settings,
+                    **reading,
+                    overwrite=overwrite,
+                    on_progress=told.windows,
+                    on_step=told.on_step,
+                )
 
         _begin(told, engine, catalog.bundle(settings.bundle), request)
         maker: Maker = engine
@@ -151,6 +194,7 @@ def _translate(args: argparse.Namespace, engine_factory: EngineFactory) -> int:
             each = cluster.files
         if several:
             asked = {"request": request.model_dump(mode="json"), **reading}
+            asked |= {} if args.metadata else {"metadata": False}  # unsaid, so that what was made before is known
             for note in passed_over:
                 told.note(note)
             return _each(args, settings, items, asked, make, told, each)
@@ -178,6 +222,8 @@ def _check_reference(args: argparse.Namespace, settings: Settings, *, several: b
     """Refuse a reference that cannot be compared with what will be made, before a model is loaded."""
     from mmmrs_demo.compare import check
 
+    if not args.metadata:
+        raise UserError("A result without metadata cannot be compared: leave out --reference, or --no-metadata.")
     if not several:
         check(args.reference, args.inputs[0], TRANSLATIONS[args.translation].target, settings)
     elif not args.reference.is_dir():
@@ -339,6 +385,11 @@ def _reading(args: argparse.Namespace) -> dict[str, Any]:
     return {"bands": bands, "quantity": _QUANTITIES.get(args.sar_as), "units": args.units}
 
 
+def _axis(text: str) -> str:
+    """Return the key of an axis, whose words an option joins with hyphens."""
+    return text.strip().replace("-", "_")
+
+
 def _folder(out: Path | None) -> Path:
     """Return the folder for the results of several files."""
     if out is None or (out.exists() and not out.is_dir()):
@@ -434,6 +485,8 @@ def _details(details: dict[str, Any]) -> dict[str, object]:
     facts: dict[str, object] = {}
     if SPREAD in details:
         facts["Spread"] = details[SPREAD]
+    if isinstance(grid := details.get("grid"), dict):
+        facts |= {name.capitalize(): _line(line) for name, line in grid.items() if line}
     if isinstance(bands := details.get("bands"), list):
         facts["Bands"] = ", ".join(map(str, bands))
     if isinstance(stretch := details.get("stretch"), dict):
@@ -441,6 +494,13 @@ def _details(details: dict[str, Any]) -> dict[str, object]:
     if isinstance(windows := details.get("windows"), dict):
         facts["Windows"] = "{} of {} px, {} px in common".format(*map(windows.get, ("count", "side", "overlap")))
     return facts
+
+
+def _line(line: Any) -> str:
+    """Return what differs between the rows or columns of a sheet; it may come from anywhere."""
+    if isinstance(line, dict) and isinstance(values := line.get("values"), list):
+        return f"{line.get('axis')}: {', '.join(map(str, values))}"
+    return str(line)
 
 
 def _cells(bundle: Bundle, row: Status) -> tuple[str, ...]:
@@ -505,6 +565,19 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting = _run_arguments(parser, "a .png or a folder (default: a name that says it)")
     add_setting("--width", type=int, metavar="PX", help="a multiple of 8, 64 to 2048 (default: native)")
     add_setting("--height", type=int, metavar="PX", help="the same")
+    _metadata_argument(add_setting)
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("caption", help="what the pictures show; a whole prompt of four parts is understood too")
+    for side, usual in (("row", "weather"), ("column", "gsd")):
+        what = f"what differs from {side} to {side}, or {_NONE} (default: {usual}); see above"
+        parser.add_argument(f"--{side}s", default=usual, type=_axis, metavar="AXIS", help=what)
+        parser.add_argument(f"--{side}-values", metavar="A,B,C", help="its values (default: the usual ones)")
+    _prompt_arguments(parser)
+    add_setting = _run_arguments(parser, "the folder for the pictures and sheet.png; needed")
+    add_setting("--width", type=int, metavar="PX", help="of each, a multiple of 8, 64 to 2048 (default: native)")
+    add_setting("--height", type=int, metavar="PX", help="the same")
 
 
 def _translate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -529,6 +602,7 @@ def _translate_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples", type=int, metavar="N", help="make N, 1 to 16, with the next seeds; keep their mean and spread"
     )
     add_setting("--engine", choices=("local", "ray"), default="local", help="where models run (default: local)")
+    _metadata_argument(add_setting)
     group = parser.add_argument_group("GeoTIFF and JPEG 2000")
     group.add_argument("--bands", metavar="N,N,N", help="bands to read, such as 4,3,2 (default: what the file says)")
     group.add_argument(
@@ -560,6 +634,10 @@ def _run_arguments(parser: argparse.ArgumentParser, out: str) -> Callable[..., a
     group.add_argument("--negative", dest="negative_prompt", default="", metavar="TEXT", help="what should not be seen")
     group.add_argument("--bundle", metavar="KEY", help=_BUNDLE)
     return group.add_argument
+
+
+def _metadata_argument(add: Callable[..., argparse.Action]) -> None:
+    add("--no-metadata", dest="metadata", action="store_false", help="keep out of the file all but “synthetic”")
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -597,6 +675,13 @@ _BUNDLE = "models to use, as `mmmrs-demo weights` names them (default: mini, or 
 _SHARED = ("negative_prompt", "steps", "guidance", "scheduler", "lora_scale", "seed", "bundle")
 """Options that are fields of every request."""
 
+_READERS: dict[str, Callable[[str], str | None]] = {
+    "gsd": _level,
+    "weather": partial(_word, words=WEATHERS),
+    "satellite": partial(_word, words=SATELLITES),
+}
+"""What reads a value of an axis of a grid, where it may be said in several ways."""
+
 _QUANTITIES = {quantity.value.lower(): quantity for quantity in Quantity}
 _LISTED = " or ".join([", ".join([*_QUANTITIES][:-1]), [*_QUANTITIES][-1]])
 
@@ -621,6 +706,22 @@ size is made window by window; after Ctrl-C or a kill the same command goes on w
   mmmrs-demo generate "a park in the city" --gsd high --weather snow --satellite "Google Earth" --seed 7 --out park.png
   mmmrs-demo generate "Ultra-low precision resolution, fog, a satellite image shows a large mountain range, TG2"
   mmmrs-demo generate "some roads in farmland" --gsd 0.6m""",
+    ),
+    "compare": _Command(
+        "make a grid of images: one request, of which two things differ",
+        _compare,
+        _compare_arguments,
+        """Make one image for each pair of values, with one seed for all, and a labelled sheet of them: sheet.png in the
+folder --out. Prints where each image was saved, and the sheet at the end.
+
+What may differ: weather, gsd, satellite, lora-scale, guidance, steps, seed, scheduler, and bundle where there are
+several. A value is written as its own option takes it. There are at most 64 images.
+
+After Ctrl-C or a kill the same command goes on with what is missing, with the seed that was drawn.""",
+        """examples:
+  mmmrs-demo compare "a small town in the middle of a field" --satellite GF2 --out town
+  mmmrs-demo compare "a park in the city" --row-values clear,fog --columns steps --column-values 5,20 --out park
+  mmmrs-demo compare "some roads in farmland" --rows none --columns seed --column-values 1,2,3,4 --out roads""",
     ),
     "translate": _Command(
         "render rasters and pictures of one sensor as another's",

@@ -191,7 +191,8 @@ class GeoTIFFWriter:
             if self.truth is None:
                 raise ValueError("a picture must say what it is: set `truth`")
             try:
-                self._file.update_tags(**tiff_tags(self.truth), **self._stretches())
+                tags = tiff_tags(self.truth)
+                self._file.update_tags(**tags, **(self._stretches() if KEYWORD in tags else {}))
                 self._file.close()
                 self._finish()
             except GDAL_ERRORS as failure:

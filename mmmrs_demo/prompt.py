@@ -163,6 +163,16 @@ def parse(text: str) -> Prompt:
         raise UserError(explain(error)) from error
 
 
+def count(text: str, tokenize: Callable[[str], Sized]) -> int:
+    """Return the tokens of a text as the text encoder reads it, of which there may be `MAX_TOKENS`.
+
+    Args:
+        text: A composed prompt.
+        tokenize: Gives the tokens of a text, without start and end marks.
+    """
+    return len(tokenize(text)) + _MARKS
+
+
 def overflow(text: str, tokenize: Callable[[str], Sized]) -> str | None:
     """Return a sentence that names what the text encoder would not read of `text`, or None where all of it fits.
 
@@ -170,14 +180,14 @@ def overflow(text: str, tokenize: Callable[[str], Sized]) -> str | None:
         text: A composed prompt.
         tokenize: Gives the tokens of a text, without start and end marks.
     """
-    room = MAX_TOKENS - _MARKS
-    if len(tokenize(text)) <= room:
+    tokens = count(text, tokenize)
+    if tokens <= MAX_TOKENS:
         return None
     words = text.split(" ")
-    fits = bisect_right(range(1, len(words) + 1), room, key=lambda n: len(tokenize(" ".join(words[:n]))))
+    fits = bisect_right(range(1, len(words) + 1), MAX_TOKENS, key=lambda n: count(" ".join(words[:n]), tokenize))
     lost = " ".join(words[fits:])
     lost = lost if len(lost) <= _SHOWN else "… " + lost[-_SHOWN:]
-    return f"The prompt is longer than the {room} tokens the model reads; its end will be ignored: “{lost}”."
+    return f"The prompt has {tokens} tokens and the model reads {MAX_TOKENS}; its end will be ignored: “{lost}”."
 
 
 PAPER_PROMPTS = tuple(

@@ -140,6 +140,26 @@ def parse_request(data: Mapping[str, Any]) -> TextRequest | TranslationRequest:
         raise UserError(explain(error)) from error
 
 
+def restore_request(data: Mapping[str, Any]) -> tuple[TextRequest | TranslationRequest, str]:
+    """Build as much of the request that `data` describes as can be used, which may come from elsewhere.
+
+    Returns:
+        The request, without the fields that cannot be used; and a sentence that says why they cannot, "" if all can.
+
+    Raises:
+        UserError: Too little of it can be used; one sentence that names what is wrong.
+    """
+    try:
+        return REQUEST.validate_python(dict(data)), ""
+    except ValidationError as error:
+        wrong = {fault["loc"][1] for fault in error.errors() if len(fault["loc"]) > 1}  # after the kind
+        problem = explain(error)
+    try:
+        return REQUEST.validate_python({name: value for name, value in data.items() if name not in wrong}), problem
+    except ValidationError as error:
+        raise UserError(problem) from error
+
+
 @dataclass(frozen=True)
 class Step:
     """How far a run has come.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,18 @@ import gradio as gr
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.ui import zerogpu
+from mmmrs_demo.ui.about import about_tab
 from mmmrs_demo.ui.api import add_endpoints
+from mmmrs_demo.ui.compare import compare_tab
 from mmmrs_demo.ui.generate import generate_tab
-from mmmrs_demo.ui.page import TITLE, Page
+from mmmrs_demo.ui.history import history
+from mmmrs_demo.ui.load import load_settings, remember_forms
+from mmmrs_demo.ui.page import TEXT, TITLE, Page
+from mmmrs_demo.ui.run import stop_all
+from mmmrs_demo.ui.send import connect_sending
 from mmmrs_demo.ui.translate import translate_tab
+from mmmrs_demo.ui.visits import Visits
 
 if TYPE_CHECKING:
     from mmmrs_demo.catalog import Catalog
@@ -38,6 +47,8 @@ _THEME = gr.themes.Default(
 
 _CACHE = (3600, 86400)  # every hour, files older than a day are deleted
 
+_THREADS = 40  # that answer what runs no model
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,25 +56,45 @@ def create_app(engine: EngineLike, catalog: Catalog, settings: Settings) -> gr.B
     """Build the page. No weights are loaded, and torch is not imported."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CACHE) as blocks:
         page = Page(engine, catalog, settings)
-        with gr.Tabs():
-            with gr.Tab("Generate"):
+        Visits.here()  # laid out outside of the tabs, which come into being when they are opened
+        with gr.Tabs() as tabs:
+            with gr.Tab("Generate", id=TEXT):
                 generate_tab(page)
             for translation in TRANSLATIONS.values():
-                with gr.Tab(translation.title):
+                with gr.Tab(translation.title, id=translation.key):
                     translate_tab(page, translation)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(page)
+            with gr.Tab("About") as about:
+                about_tab(page, about)
+        connect_sending(tabs)
+        history(page, blocks, tabs)
+        load_settings(page, tabs)
+        remember_forms(page, blocks)
         add_endpoints(page)
     return blocks.queue(max_size=settings.queue_size)
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Return what the page needs of ``launch()``: its looks and its limits."""
+    """Return what the page needs of ``launch()``: its looks, its limits and who may see it.
+
+    Raises:
+        UserError: The settings do not say who may, or ask for tools whose package is not installed.
+    """
+    if settings.mcp and find_spec("mcp") is None:
+        raise UserError("MMMRS_MCP needs the package mcp: install it with pip install 'mmmrs-demo[mcp]'.")
+    if settings.mcp and settings.auth.get_secret_value():
+        raise UserError("MMMRS_MCP and MMMRS_AUTH do not go together, for tools cannot log in: leave one of them out.")
     return {
+        "mcp_server": settings.mcp,
+        "auth": _auth(settings),
         "theme": _THEME,
         "css_paths": Path(__file__).with_name("style.css"),
         "footer_links": ["api", "settings"],
         "max_file_size": max(
             settings.max_bytes, settings.max_scene_bytes
         ),  # what is too much of each is said by its reader
+        "max_threads": settings.queue_size + _THREADS,  # all who wait are told so, and the page answers beside that
         "run_history": False,
         "enable_monitoring": False,
     }
@@ -79,9 +110,23 @@ def serve(engine: EngineLike, catalog: Catalog, settings: Settings, **launch: An
         launch: More arguments of `gr.Blocks.launch`, such as `server_port`.
     """
     blocks = create_app(engine, catalog, settings)
-    blocks.launch(**launch_options(settings), **launch, prevent_thread_lock=True)
-    threading.Thread(target=_warm_up, args=(engine, settings.bundle), daemon=True).start()
+    options = launch_options(settings)
+    lent = zerogpu.keep(engine)
+    if lent:  # a child gets what is loaded now, on this thread, and would have to load again what came later
+        _warm_up(engine, settings.bundle)
+    blocks.launch(**options, **launch, prevent_thread_lock=True)
+    if not lent:
+        threading.Thread(target=_warm_up, args=(engine, settings.bundle), daemon=True).start()
     blocks.block_thread()
+    stop_all()
+
+
+def _auth(settings: Settings) -> tuple[str, str] | None:
+    said = settings.auth.get_secret_value()
+    user, _, password = said.partition(":")
+    if said and not (user and password):
+        raise UserError("MMMRS_AUTH should be a user and a password with a colon in between, such as maria:secret.")
+    return (user, password) if said else None
 
 
 def _warm_up(engine: EngineLike, bundle: str) -> None:

@@ -12,15 +12,15 @@ import shutil
 import tempfile
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 from mmmrs_demo.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL import Image
+_THUMBNAIL = 320  # pixels of its longer side
 
 
 def uploaded(file: Any) -> Path:
@@ -55,11 +55,18 @@ def beside(file: Path, name: str, picture: Image.Image) -> Path:
     return Path(part).replace(file.with_name(name))
 
 
+def thumbnail(picture: Image.Image, file: Path) -> Path:
+    """Write a picture as a small PNG in the folder of a file that was handed out, and return its path."""
+    small = picture.convert("RGB")
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return beside(file, "thumbnail.png", small)
+
+
 def fresh_folder() -> Path:
     """Make an empty folder whose name nobody guesses; it goes with the program at the latest."""
-    house = _house(get_upload_folder())
-    house.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=house))
+    folder = _house(get_upload_folder()) / secrets.token_hex(16)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
 
 
 @functools.cache
@@ -87,6 +94,12 @@ def kept(room: Path, *asked: Any) -> Path:
 def handed_out(file: Path) -> Path:
     """Move a finished file to where Gradio serves it from, in a folder of its own, and return its path."""
     return file.rename(fresh_folder() / file.name)
+
+
+def twin(file: Path) -> Path:
+    """Give a file a second name, in a folder of its own, so that either can be deleted without the other."""
+    (other := fresh_folder() / file.name).hardlink_to(file)
+    return other
 
 
 def discard(folder: str | Path | None) -> None:

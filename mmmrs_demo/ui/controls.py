@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
@@ -10,16 +11,20 @@ import gradio as gr
 from pydantic import ValidationError
 
 from mmmrs_demo.errors import UserError, explain
-from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, GSDLevel, Prompt, overflow
+from mmmrs_demo.prompt import GSD_LEVELS, MAX_TOKENS, SATELLITES, WEATHERS, GSDLevel, Prompt, count, overflow
 from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.request import MAX_SAMPLES, SCHEDULERS, TextRequest, TranslationRequest, parse_request
 from mmmrs_demo.ui.page import QUIET, defaults
+from mmmrs_demo.ui.presets import IDEAS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence, Sized
+
     from gradio.components import Component
 
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.page import Page
+    from mmmrs_demo.ui.presets import Preset
 
 _LEFT_OUT = ""
 """Value of a choice that leaves its part out of the prompt; Gradio keeps None for itself."""
@@ -40,6 +45,10 @@ _LEVELS = [("Not said", _LEFT_OUT), *map(_level_choice, GSD_LEVELS)]
 _WEATHERS = [("Clear", _LEFT_OUT), *((weather.capitalize(), weather) for weather in WEATHERS)]
 _SATELLITES = [("Not said", _LEFT_OUT), *((satellite, satellite) for satellite in SATELLITES)]
 
+_READ = "Prompt that the model reads"
+_IF_EMPTY = "caption => ({__type__: 'update', visible: !caption?.trim()})"
+_ANY_IDEA = f"() => {{ const ideas = {json.dumps(IDEAS)}; return ideas[Math.floor(Math.random() * ideas.length)]; }}"
+
 
 def prompt_parts(prompt: Prompt) -> dict[str, Component]:
     """Lay out the four parts, filled with `prompt`; the keys are the fields of a Prompt."""
@@ -50,6 +59,9 @@ def prompt_parts(prompt: Prompt) -> dict[str, Component]:
         lines=1,
         max_lines=4,
     )
+    idea = gr.Button("Idea for a caption", size="sm", visible=not prompt.caption)
+    caption.change(None, caption, idea, js=_IF_EMPTY)
+    idea.click(None, None, caption, js=_ANY_IDEA)
     with gr.Row():
         gsd = gr.Dropdown(
             _LEVELS, value=prompt.gsd or _LEFT_OUT, label="Ground sample distance", filterable=False, min_width=220
@@ -61,16 +73,52 @@ def prompt_parts(prompt: Prompt) -> dict[str, Component]:
     return {"gsd": gsd, "weather": weather, "caption": caption, "satellite": satellite}
 
 
-def part_values(prompt: Prompt) -> list[str]:
-    """Return what the components of `prompt_parts` hold for a prompt, in their order."""
-    return [prompt.gsd or _LEFT_OUT, prompt.weather or _LEFT_OUT, prompt.caption, prompt.satellite or _LEFT_OUT]
+def part_values(prompt: Prompt) -> dict[str, str]:
+    """Return what the components of `prompt_parts` hold for a prompt, by name."""
+    return {part: word or _LEFT_OUT for part, word in prompt.model_dump().items()}
+
+
+def form_values(request: TextRequest | TranslationRequest) -> dict[str, Any]:
+    """Return what the components of a form hold for a request, by name.
+
+    What the request leaves to the bundle is left out, but for the seed, which is then empty.
+    """
+    settings = set(type(request).model_fields) - {"kind", "prompt", "translation", "source_sha256"}
+    said = {name: value for name in settings if (value := getattr(request, name)) is not None}
+    seed = "" if request.seed is None else str(request.seed)  # larger ones are not exact as a browser's numbers
+    return {**part_values(request.prompt), **said, "seed": seed}
+
+
+def presets(label: str, presets: Sequence[Preset], fields: dict[str, Component]) -> None:
+    """Lay out a row of buttons that fill the form.
+
+    Args:
+        label: What is said above it.
+        presets: One for each button.
+        fields: Components of the form by name.
+    """
+    row = gr.Dataset(
+        label=label,
+        components=["textbox"],
+        samples=[[preset.label] for preset in presets],
+        samples_per_page=len(presets),
+        layout="gallery",
+        type="index",
+    )
+    values = [{**part_values(preset.prompt), **preset.settings} for preset in presets]
+    used = dict.fromkeys(name for one in values for name in one)
+
+    def fill(index: int) -> list[Any]:
+        return [values[index].get(name, gr.skip()) for name in used]
+
+    row.click(fill, row, [fields[name] for name in used], **QUIET)
 
 
 def composed_prompt(page: Page, parts: dict[str, Component], prompt: Prompt) -> None:
-    """Show the prompt that the parts compose, live, and a note where the model would not read all of it."""
+    """Show the prompt that the parts compose and its tokens, live; a note says where they are too many."""
     shown = gr.Textbox(
         prompt.text,
-        label="Prompt that the model reads",
+        label=_READ,
         lines=1,
         interactive=False,
         elem_classes="composed",
@@ -83,15 +131,18 @@ def composed_prompt(page: Page, parts: dict[str, Component], prompt: Prompt) -> 
         except ValidationError as error:
             return explain(error)
 
-    def measure(key: str, text: str) -> dict[str, Any]:
+    def measure(key: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        def tokenize(words: str) -> Sized:
+            return page.engine.tokenize(key, words)
+
         try:
-            said = overflow(text, lambda words: page.engine.tokenize(key, words)) or ""
+            label, said = f"{_READ}: {count(text, tokenize)} of {MAX_TOKENS} tokens", overflow(text, tokenize) or ""
         except UserError:  # the bundle has no tokenizer yet; the note on missing weights says so
-            said = ""
-        return gr.update(value=escape(said), visible=bool(said))
+            label, said = _READ, ""
+        return gr.update(label=label), gr.update(value=escape(said), visible=bool(said))
 
     gr.on(None, compose, inputs_kwargs=parts, outputs=shown, trigger_mode="always_last", **QUIET)
-    gr.on([shown.change, page.bundle.change], measure, [page.bundle, shown], note, trigger_mode="always_last", **QUIET)
+    gr.on(None, measure, [page.bundle, shown], [shown, note], trigger_mode="always_last", **QUIET)
 
 
 def advanced_settings(page: Page, translation: str | None = None) -> dict[str, Component]:
@@ -102,11 +153,20 @@ def advanced_settings(page: Page, translation: str | None = None) -> dict[str, C
         translation: Key of a translation, whose settings have a ControlNet scale and samples.
 
     Returns:
-        Components by field of a request.
+        Components by field of a request, and `metadata`, whether files keep their settings, which `to_request` expects
+        to be seen to by then.
     """
     with gr.Accordion("Advanced settings", open=False):
         fields = _settings(page.settings, defaults(page.first, translation))
+        reset = gr.Button("Reset settings", size="sm")
     page.follow_defaults(fields, translation)
+
+    def usual(key: str) -> list[Any]:
+        own = defaults(page.catalog.bundle(key), translation)
+        return [own.get(name, first) for name, first in firsts.items()]
+
+    firsts = {name: getattr(field, "value", None) for name, field in fields.items()}
+    reset.click(usual, page.bundle, list(fields.values()), **QUIET)
     return fields
 
 
@@ -144,6 +204,11 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
         with gr.Row():
             for side in ("width", "height"):
                 fields[side] = gr.Slider(64, 2048, defaults[side], step=8, label=side.capitalize(), info="pixels")
+    fields["metadata"] = gr.Checkbox(
+        value=True,
+        label="Keep settings in the file",
+        info="Without them it says no more than “synthetic”, which always stays.",
+    )
     return fields
 
 
@@ -154,6 +219,8 @@ def to_request(form: dict[str, Any], **more: Any) -> TextRequest | TranslationRe
         UserError: One sentence that names what is wrong.
     """
     said = {name: value for name, value in form.items() if value not in (None, "")}
+    if not said.pop("metadata", True):  # whoever can do without has taken it out of the form
+        raise UserError("These files always keep their settings: tick “Keep settings in the file” first.")
     prompt = {part: said.pop(part) for part in Prompt.model_fields if part in said}
     return parse_request({**said, **more, "prompt": prompt})
 

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from mmmrs_demo.catalog import BASE, LORA
-from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.job import Job, text_job
+from mmmrs_demo.ui.modalities import modalities_of_result
+from mmmrs_demo.ui.page import TEXT
+from mmmrs_demo.ui.presets import OWN, PAPER
 from mmmrs_demo.ui.stage import Actions, Result, connect
 
 if TYPE_CHECKING:
     from mmmrs_demo.ui.page import Page
 
-_PRESETS = PAPER_PROMPTS[: -len(TRANSLATIONS)]  # the paper's last prompts are those of its translations
-
 
 def generate_tab(page: Page) -> None:
     """Lay out the tab inside the current context and make it work."""
-    first = _PRESETS[1]
+    first = PAPER[1].prompt
     with gr.Row():
         with gr.Column(min_width=340):
             parts = controls.prompt_parts(first)
@@ -40,21 +39,12 @@ def generate_tab(page: Page) -> None:
                     elem_classes="picture",
                 )
             )
-    gr.Examples(
-        [controls.part_values(prompt) for prompt in _PRESETS],
-        list(parts.values()),
-        label="Prompts from the paper",
-        example_labels=[_label(prompt) for prompt in _PRESETS],
-        examples_per_page=len(_PRESETS),
-        api_visibility="private",
-    )
+    page.forms[TEXT] = {**parts, **settings}
+    controls.presets("Prompts from the paper", PAPER, page.forms[TEXT])
+    controls.presets("More to try", OWN, page.forms[TEXT])
 
-    def prepare(**form: Any) -> Job:
-        return text_job(controls.to_text(form), page.catalog, page.settings)
+    def prepare(*, metadata: bool, **form: Any) -> Job:
+        return text_job(controls.to_text(form), page.catalog, page.settings, metadata=metadata)
 
-    connect(page.engine, prepare, {"bundle": page.bundle, **parts, **settings}, actions, result)
-
-
-def _label(prompt: Prompt) -> str:
-    told = (prompt.caption.removeprefix("a satellite image shows ").capitalize(), prompt.gsd, prompt.weather)
-    return " · ".join(part for part in told if part)
+    connect(page.engine, prepare, {"bundle": page.bundle, **page.forms[TEXT]}, actions, result)
+    modalities_of_result(page, result)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called
-from mmmrs_demo.make import Done, generate_file, translate_file
+from mmmrs_demo.make import Done, generate_file, is_scene, translate_file
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.outputs import PNG
+from mmmrs_demo.provenance import settings_kept
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.ui.cache import cached, discard, handed_out, kept
-from mmmrs_demo.ui.run import EngineLike, News
+from mmmrs_demo.ui.run import Effort, EngineLike, News
 from mmmrs_demo.ui.tile import glance, glance_at_spread, is_picture, look, reduced
 
 if TYPE_CHECKING:
@@ -66,12 +67,32 @@ class Made:
     spread: Spread | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run with all that is shown of it.
+
+    Attributes:
+        made: What came of it.
+        before: Path of a picture of its input; None where there was none.
+        title: Of the bundle.
+        compared: How near it comes to a reference, a paragraph each.
+    """
+
+    made: Made
+    before: str | None
+    title: str
+    compared: tuple[str, ...] = ()
+
+
 Comparing = Callable[[Callable[[News], None], threading.Event], list[str]]
 """Returns how near a result comes to a reference, a paragraph each; raises Stopped soon after the event is set."""
 
 
 class Job(Protocol):
     """One run to be."""
+
+    def effort(self, catalog: Catalog) -> Effort | None:
+        """Return what has to be done; None of a scene, which is not counted in steps."""
 
     def before(self) -> str | None:
         """Return the path of a picture of the input, as large as the one made; None where there is no input."""
@@ -93,10 +114,19 @@ class TextJob:
     Attributes:
         request: The request.
         settings: Limits.
+        metadata: Whether the file keeps its request.
     """
 
     request: TextRequest
     settings: Settings
+    metadata: bool = True
+
+    def effort(self, catalog: Catalog) -> Effort | None:
+        """Return what has to be done."""
+        bundle = catalog.bundle(self.request.bundle or self.settings.bundle)
+        complete = bundle.complete(self.request)
+        scene = max(complete.width or 0, complete.height or 0) > bundle.piece
+        return None if scene else Effort((bundle.key, complete.kind), complete.steps or 0)
 
     def before(self) -> None:
         """Return nothing."""
@@ -104,7 +134,8 @@ class TextJob:
     def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
         """Make the picture, or go on with it."""
         folder = kept(room, self.request.model_dump())
-        done = generate_file(engine, self.request, folder, self.settings, on_progress=tell, on_step=tell, stop=stop)
+        with settings_kept(kept=self.metadata):
+            done = generate_file(engine, self.request, folder, self.settings, on_progress=tell, on_step=tell, stop=stop)
         return _made(done, Modality.RGB, self.settings)
 
     def comparing(self, made: Made) -> None:
@@ -123,6 +154,7 @@ class FileJob:
         bands: Numbers of a raster's bands, where a person chose.
         quantity: What the samples of a SAR band are, where a person said so.
         units: Physical units instead of grey values.
+        metadata: Whether the file keeps its request.
     """
 
     request: TranslationRequest
@@ -132,6 +164,15 @@ class FileJob:
     bands: list[int] | None = None
     quantity: Quantity | None = None
     units: bool = False
+    metadata: bool = True
+
+    def effort(self, catalog: Catalog) -> Effort | None:
+        """Return what has to be done."""
+        bundle = catalog.bundle(self.request.bundle or self.settings.bundle)
+        complete = bundle.complete(self.request)
+        if is_scene(self.file, bundle, self.settings):
+            return None
+        return Effort((bundle.key, complete.kind), (complete.steps or 0) * complete.samples)
 
     def before(self) -> str:
         """Return a small PNG of the input."""
@@ -143,17 +184,18 @@ class FileJob:
     def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
         """Translate the file, or go on with it."""
         reading: dict[str, Any] = {"bands": self.bands, "quantity": self.quantity, "units": self.units}
-        done = translate_file(
-            engine,
-            self.request,
-            self.file,
-            kept(room, self.request.model_dump(), self.file, reading),
-            self.settings,
-            **reading,
-            on_progress=tell,
-            on_step=tell,
-            stop=stop,
-        )
+        with settings_kept(kept=self.metadata):
+            done = translate_file(
+                engine,
+                self.request,
+                self.file,
+                kept(room, self.request.model_dump(), self.file, reading),
+                self.settings,
+                **reading,
+                on_progress=tell,
+                on_step=tell,
+                stop=stop,
+            )
         return _made(done, TRANSLATIONS[self.request.translation].target, self.settings, self.request.samples)
 
     def comparing(self, made: Made) -> Comparing | None:
@@ -171,9 +213,9 @@ class FileJob:
         return list(filter(None, (f"Beside {called(reference)}: {figures}", " ".join(found.notes))))
 
 
-def text_job(request: TextRequest, catalog: Catalog, settings: Settings) -> Job:
-    """Return the job that makes a picture from words."""
-    return TextJob(without_choice(request, catalog.bundle(request.bundle or settings.bundle)), settings)
+def text_job(request: TextRequest, catalog: Catalog, settings: Settings, *, metadata: bool = True) -> Job:
+    """Return the job that makes a picture from words, whose file keeps its request or, without `metadata`, does not."""
+    return TextJob(without_choice(request, catalog.bundle(request.bundle or settings.bundle)), settings, metadata)
 
 
 def translation_job(
@@ -182,6 +224,8 @@ def translation_job(
     catalog: Catalog,
     settings: Settings,
     reference: Path | None = None,
+    *,
+    metadata: bool = True,
     **reading: Any,
 ) -> Job:
     """Return the job that translates an upload.
@@ -192,6 +236,7 @@ def translation_job(
         catalog: The bundles, each with its defaults.
         settings: Limits.
         reference: What the result is to be compared with.
+        metadata: Whether its file keeps the request.
         reading: What a `FileJob` may be told about a raster; of a picture it is left out.
 
     Raises:
@@ -204,7 +249,7 @@ def translation_job(
 
         check(reference, file, TRANSLATIONS[request.translation].target, settings)
     bundle = catalog.bundle(request.bundle or settings.bundle)
-    return FileJob(without_choice(request, bundle), file, settings, reference, **reading)
+    return FileJob(without_choice(request, bundle), file, settings, reference, metadata=metadata, **reading)
 
 
 def without_choice(request: AnyRequest, bundle: Bundle) -> AnyRequest:

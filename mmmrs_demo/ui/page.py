@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from mmmrs_demo.ui.run import EngineLike
 
 TITLE = "MMM-RS Demo"
+TEXT = "text"
+"""Id of the tab for words; those of the translations have their keys."""
+
 _PURPOSE = (
     "Synthetic satellite images from words, and tiles of one sensor rendered as another's, "
     "after the [MMM-RS paper](https://arxiv.org/abs/2410.22362)."
@@ -35,12 +39,16 @@ class Page:
         catalog: The bundles.
         settings: Limits, and the bundle that is chosen at first.
         bundle: Holds the key of the chosen bundle; hidden where there is only one.
+        memory: Holds the same in the browser.
+        corner: Place beneath the head for what all tabs share.
+        forms: Of each tab that makes pictures, by its id: components by what `controls.form_values` calls them.
     """
 
     def __init__(self, engine: EngineLike, catalog: Catalog, settings: Settings) -> None:
         self.engine = engine
         self.catalog = catalog
         self.settings = settings
+        self.forms: dict[str, dict[str, Component]] = {}
         bundles = catalog.bundles
         with gr.Row(elem_classes="head"):
             with gr.Column(scale=2, min_width=320):
@@ -53,7 +61,12 @@ class Page:
                     filterable=False,
                     visible=len(bundles) > 1,
                 )
-        described = gr.Markdown(_description(self.first), elem_classes="about")
+        self.memory = remembered("page", {"bundle": self.bundle})
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                described = gr.Markdown(_description(self.first), elem_classes="about")
+            with gr.Column(scale=1, min_width=320) as self.corner:
+                pass
         self.bundle.change(lambda key: _description(catalog.bundle(key)), self.bundle, described, **QUIET)
 
     @property
@@ -75,13 +88,28 @@ class Page:
         gr.on(None, look, self.bundle, note, **QUIET)  # on load, and when another bundle is chosen
 
     def follow_defaults(self, fields: dict[str, Component], translation: str | None) -> None:
-        """Set `fields` to the defaults of a bundle whenever another one is chosen."""
-        self.bundle.change(
-            lambda key: list(defaults(self.catalog.bundle(key), translation).values()),
-            self.bundle,
-            [fields[name] for name in defaults(self.first, translation)],
-            **QUIET,
-        )
+        """Set `fields` to the defaults of a bundle when a person chooses it; what they set themselves stays."""
+        usual = [defaults(bundle, translation) for bundle in self.catalog.bundles.values()]
+
+        def follow(key: str, *values: Any) -> list[Any]:
+            own = defaults(self.catalog.bundle(key), translation)
+            untouched = (value in [one[name] for one in usual] for name, value in zip(own, values, strict=True))
+            return [own[name] if free else gr.skip() for name, free in zip(own, untouched, strict=True)]
+
+        moved = [fields[name] for name in usual[0]]
+        self.bundle.input(follow, [self.bundle, *moved], moved, **QUIET)
+
+
+def remembered(key: str, form: dict[str, Component]) -> gr.BrowserState:
+    """Keep what a form says in the browser, by name; nothing of it goes to the server.
+
+    The events of a component are answered one after another, so it is kept sooner the earlier this is called.
+    """
+    together = f"(...values) => Object.fromEntries({json.dumps(list(form))}.map((name, at) => [name, values[at]]))"
+    state = gr.BrowserState(None, storage_key=f"mmmrs-form-{key}", secret="mmmrs")  # noqa: S106 - nobody's secret
+    changes = [cast("Any", component).change for component in form.values()]
+    gr.on(changes, None, list(form.values()), state, js=together)
+    return state
 
 
 def defaults(bundle: Bundle, translation: str | None = None) -> dict[str, Any]:

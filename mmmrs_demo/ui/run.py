@@ -1,4 +1,4 @@
-"""Does a job in a worker thread and tells how it goes; page and API reach the engine through this file only."""
+"""Does jobs in threads, one at a time, and tells how each goes; page and API reach the engine through this file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.maker import Maker
 from mmmrs_demo.request import Step
 from mmmrs_demo.scene import Progress
+from mmmrs_demo.settings import Settings
+from mmmrs_demo.ui import zerogpu
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sized
 
-_LOOK_EVERY = 0.15  # seconds between two looks at a running job
+LOOK_EVERY = 0.15
+"""Seconds between two looks at a running job."""
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
-"""Arguments of every event that runs the model: all of them share one queue."""
+"""Arguments of every event for programs that runs the model; those of the page wait in the line below instead."""
 
 T = TypeVar("T")
 
@@ -34,6 +38,7 @@ class OfSeveral:
         name: What a sentence calls it.
         news: How far it has come; None at its beginning.
         seconds_left: Until all are made, as it seems; None where nothing is known yet.
+        what: What they are.
     """
 
     number: int
@@ -41,10 +46,24 @@ class OfSeveral:
     name: str
     news: Step | Progress | None = None
     seconds_left: float | None = None
+    what: str = "File"
 
 
-News = Step | Progress | OfSeveral
-"""How far a picture has come, or a scene, or several files."""
+@dataclass(frozen=True)
+class Waiting:
+    """A run of which nothing is made yet.
+
+    Attributes:
+        before: How many runs are done before it; 0 from its turn on.
+        seconds_left: Until it is done, as it seems; None where nothing is known yet.
+    """
+
+    before: int
+    seconds_left: float | None = None
+
+
+News = Step | Progress | OfSeveral | Waiting
+"""How far a picture has come, or a scene, or several files, or a run that waits for its turn."""
 
 
 def share_of(news: News | None) -> float:
@@ -53,7 +72,16 @@ def share_of(news: News | None) -> float:
         return news.index / news.total
     if isinstance(news, Progress):
         return news.done / news.total
-    return (news.number - 1 + share_of(news.news)) / news.total if news else 0.0
+    if isinstance(news, OfSeveral):
+        return (news.number - 1 + share_of(news.news)) / news.total
+    return 0.0
+
+
+def seconds_left(news: News) -> float | None:
+    """Return how many seconds are left, as it seems; None where nothing is known yet."""
+    if isinstance(news, Step):
+        return news.seconds / news.index * (news.total - news.index)
+    return news.seconds_left
 
 
 class EngineLike(Maker, Protocol):
@@ -64,6 +92,63 @@ class EngineLike(Maker, Protocol):
 
     def tokenize(self, bundle: str, text: str) -> Sized:
         """Return the tokens of a text, without start and end marks."""
+
+
+class Effort(NamedTuple):
+    """What has to be done in a run.
+
+    Attributes:
+        kind: Bundle and kind of request: runs of one kind take equally long for a step on one machine.
+        steps: Of all its samples together.
+    """
+
+    kind: tuple[str, str]
+    steps: int
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it takes, as it seems; None before there was a run of its kind."""
+        pace = _PACES.get(self.kind)
+        return pace and pace * self.steps
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A run in the line.
+
+    Attributes:
+        effort: What has to be done, where that is known.
+        stop: Set to end it.
+        news: How far it has come.
+    """
+
+    effort: Effort | None
+    stop: threading.Event = field(default_factory=threading.Event)
+    news: News | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        return seconds_left(self.news) if self.news else self.effort and self.effort.seconds
+
+    def waiting(self) -> Waiting:
+        """Return how long it has to wait."""
+        ahead = _LINE[: _LINE.index(self)]
+        left = [turn.seconds_left for turn in (*ahead, self)]
+        known = [seconds for seconds in left if seconds is not None]
+        return Waiting(len(ahead), sum(known) if len(known) == len(left) else None)
+
+
+_LINE: list[_Turn] = []
+"""All runs of this process, for it has one engine: the first is on its way, the others come in this order."""
+
+_PACES: dict[tuple[str, str], float] = {}
+"""Seconds of a step in the last run of each kind."""
+
+
+def stop_all() -> None:
+    """Stop all runs, those that nobody watches too."""
+    for turn in _LINE:
+        turn.stop.set()
 
 
 @dataclass(frozen=True)
@@ -79,34 +164,67 @@ class Run(Generic[T]):
         It blocks no event loop, and whoever passes its values on is asked often whether anyone still listens.
         """
         while not self.work.done():
-            await asyncio.wait({self.work}, timeout=_LOOK_EVERY)
+            await asyncio.wait({self.work}, timeout=LOOK_EVERY)
             yield self.newest.pop() if self.newest else None
 
     async def result(self) -> T:
         """Wait for the result.
 
         Raises:
-            UserError: From the job.
+            UserError: From the job, or because too many are waiting.
         """
         await asyncio.wait({self.work})
         return self.work.result()
 
 
 @asynccontextmanager
-async def running(make: Callable[[Callable[[News], None], threading.Event], T]) -> AsyncGenerator[Run[T]]:
-    """Do a job for as long as the context is open.
+async def running(
+    make: Callable[[Callable[[News], None], threading.Event], T],
+    effort: Effort | None = None,
+    *,
+    in_line: bool = True,
+) -> AsyncGenerator[Run[T]]:
+    """Do a job when its turn has come, for as long as the context is open.
 
-    Whatever ends it (the result, Stop, a closed page, a lost connection), the job has been told to stop and has left
-    the engine when the context is closed.
+    Whatever ends it, the job has been told to stop and has left the engine when the context is closed.
 
     Args:
         make: Does it, tells how far it is, and raises Stopped soon after the event is set.
+        effort: What has to be done, where that is known: then waiting people are told how long.
+        in_line: It needs the engine, and waits for those who came before.
     """
-    stop = threading.Event()
+    turn = _Turn(effort)
     newest: deque[News] = deque(maxlen=1)
-    work = asyncio.create_task(asyncio.to_thread(make, newest.append, stop))
+
+    def tell(news: News) -> None:
+        turn.news = news
+        newest.append(news)
+        if effort and isinstance(news, Step) and news.index == news.total:
+            _PACES[effort.kind] = news.seconds / news.total
+
+    async def in_turn() -> T:
+        _queue_up(turn)
+        try:
+            while _LINE[0] is not turn:
+                heed(turn.stop)
+                newest.append(turn.waiting())
+                await asyncio.sleep(LOOK_EVERY)
+            heed(turn.stop)
+            newest.append(turn.waiting())
+            return await asyncio.to_thread(zerogpu.do, make, tell, turn.stop)
+        finally:
+            _LINE.remove(turn)
+
+    work = asyncio.create_task(in_turn() if in_line else asyncio.to_thread(zerogpu.do, make, tell, turn.stop))
     try:
         yield Run(work, newest)
     finally:
-        stop.set()
+        turn.stop.set()
         await asyncio.gather(work, return_exceptions=True)
+
+
+def _queue_up(turn: _Turn) -> None:
+    waiting = len(_LINE) - 1
+    if waiting >= Settings().queue_size:
+        raise UserError(f"{waiting} runs are waiting already: try again in a few minutes.")
+    _LINE.append(turn)

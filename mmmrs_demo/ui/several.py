@@ -18,11 +18,14 @@ from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.files import called
 from mmmrs_demo.make import translate_file
 from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.provenance import settings_kept
 from mmmrs_demo.ui import controls
-from mmmrs_demo.ui.cache import discard, fresh_folder, handed_out, kept, uploaded
+from mmmrs_demo.ui.cache import discard, fresh_folder, handed_out, kept, thumbnail, uploaded
 from mmmrs_demo.ui.job import without_choice
 from mmmrs_demo.ui.run import OfSeveral, running, share_of
-from mmmrs_demo.ui.stage import Actions, Updates, counted
+from mmmrs_demo.ui.stage import Actions, counted
+from mmmrs_demo.ui.tile import glance
+from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
 
 if TYPE_CHECKING:
     import threading
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.page import Page
     from mmmrs_demo.ui.run import EngineLike, News
+    from mmmrs_demo.ui.visits import Updates
 
 _SHOWN = 10  # failures that are told on the page
 _OUT = "out"  # folder of the results, in that of the job
@@ -66,19 +70,22 @@ def several_files(page: Page, translation: Translation, form: dict[str, Componen
         outcome = gr.HTML(visible=False, elem_classes="note outcome")
         download = gr.DownloadButton("Download zip", visible=False, size="md")
 
-    def prepare(files: list[dict[str, Any]] | None, **form: Any) -> FilesJob:
+    def prepare(files: list[dict[str, Any]] | None, *, metadata: bool, **form: Any) -> FilesJob:
         if not files:
             raise UserError(f"Choose the {translation.source.label} files first: drop them on the field, or click it.")
         request = controls.to_translation(form, translation.key)
         bundle = page.catalog.bundle(request.bundle or page.settings.bundle)
-        return FilesJob(without_choice(request, bundle), [uploaded(file) for file in files], page.settings)
+        return FilesJob(without_choice(request, bundle), [uploaded(file) for file in files], page.settings, metadata)
 
     async def work(room: Path, **values: Any) -> AsyncGenerator[Updates]:
         job = await asyncio.to_thread(prepare, **values)
         async with running(partial(job.make, page.engine, room)) as run:
             async for news in run.news():
                 yield {actions.progress: counted(news)}
-            yield shown(await run.result())
+            packed = await run.result()
+        if packed.thumbnail:
+            keep(Kept(actions.place, packed, (packed.file,), packed.thumbnail, job.request))
+        yield shown(packed)
 
     def shown(packed: Packed) -> Updates:
         return {
@@ -93,7 +100,9 @@ def several_files(page: Page, translation: Translation, form: dict[str, Componen
         packed = Packed.of(done.parent, fresh_folder() / _name(translation))
         return {actions.progress: actions.goes_on(), **shown(packed)}
 
-    actions.connect(work, {"files": files, **form}, [outcome, download], put_back)
+    tab, outputs = tab_here(), [outcome, download]
+    Visits.here().places[actions.place] = Place(tab, f"{tab.label}: several files", outputs, shown)
+    actions.connect(work, {"files": files, **form}, outputs, put_back)
 
 
 @dataclass(frozen=True)
@@ -103,10 +112,12 @@ class Packed:
     Attributes:
         file: Path of a zip.
         told: HTML: how many, and what failed and why.
+        thumbnail: Path of a small picture of the first result; None where there is none yet.
     """
 
     file: Path
     told: str
+    thumbnail: Path | None = None
 
     @classmethod
     def of(cls, out: Path, file: Path, notes: Sequence[str] = ()) -> Packed:
@@ -132,15 +143,17 @@ class FilesJob:
         request: What to make of each.
         files: The uploads: files, or one zip.
         settings: Limits.
+        metadata: Whether the results carry their settings.
     """
 
     request: TranslationRequest
     files: list[Path]
     settings: Settings
+    metadata: bool
 
     def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Packed:
         """Translate them, or go on with it; raises UserError and, soon after `stop` is set, Stopped."""
-        folder = kept(room, self.request.model_dump(), self.files)
+        folder = kept(room, self.request.model_dump(), self.files, self.metadata)
         inputs, out = folder / "in", folder / _OUT
         discard(inputs)
         inputs.mkdir()
@@ -149,12 +162,17 @@ class FilesJob:
             if not any(inputs.iterdir()):
                 raise UserError("There is no picture and no raster among the files: choose others.")
             items, notes = batch.collect([inputs], out)
-            self._translate(engine, items, out, inputs, tell, stop)
+            with settings_kept(kept=self.metadata):
+                self._translate(engine, items, out, inputs, tell, stop)
         finally:
             discard(inputs)
         packed = Packed.of(out, folder / _name(TRANSLATIONS[self.request.translation]), [*notes, *_said(passed_over)])
         heed(stop)  # for who stops it now gets what is there
         packed = replace(packed, file=handed_out(packed.file))
+        first = next((out / entry.output for entry in batch.entries(out) if not entry.error), None)
+        if first:
+            small, _ = glance(first, TRANSLATIONS[self.request.translation].target, self.settings)
+            packed = replace(packed, thumbnail=thumbnail(small, packed.file))
         discard(folder)
         return packed
 

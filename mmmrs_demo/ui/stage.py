@@ -7,33 +7,35 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
+from PIL import Image
 
 from mmmrs_demo.errors import UserError
+from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.outputs import PNG
+from mmmrs_demo.provenance import parameters
 from mmmrs_demo.request import Step
 from mmmrs_demo.scene import Progress
 from mmmrs_demo.scene_file import unfinished
-from mmmrs_demo.ui.cache import discard, fresh_folder
+from mmmrs_demo.ui.cache import thumbnail
+from mmmrs_demo.ui.job import Outcome
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.run import ONE_AT_A_TIME, EngineLike, News, running, share_of
+from mmmrs_demo.ui.run import EngineLike, News, Waiting, running, seconds_left, share_of
+from mmmrs_demo.ui.visits import Kept, Place, Return, Updates, Visits, Watched, keep, tab_here
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from mmmrs_demo.ui.job import Job, Made, Spread
+    from mmmrs_demo.ui.job import Job, Spread
 
 _BROKEN = "It failed inside the program, whose log says why; nothing that you entered was lost."
 _MINUTE = 60  # seconds
-
-Updates = dict[Component, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -47,22 +49,24 @@ class Actions:
         start: The button.
         stop: Takes its place while it works.
         progress: How far it is.
-        room: Holds the path of a folder of this visitor's own, where what is done stays when it is stopped.
     """
 
     verb: str
     start: gr.Button
     stop: gr.Button
     progress: gr.HTML
-    room: gr.State
 
     @classmethod
     def lay_out(cls, verb: str) -> Actions:
         """Lay out the one button of a tab."""
         start = gr.Button(verb, variant="primary", size="lg")
         stop = gr.Button("Stop", variant="stop", size="lg", visible=False)
-        progress = gr.HTML(elem_classes="progress", visible=False, padding=False)
-        return cls(verb, start, stop, progress, gr.State(None, delete_callback=discard))
+        return cls(verb, start, stop, gr.HTML(elem_classes="progress", visible=False, padding=False))
+
+    @property
+    def place(self) -> int:
+        """What its results are known by, which is the same as long as the program runs."""
+        return self.start._id  # noqa: SLF001 - Gradio has no other name for it
 
     def goes_on(self) -> dict[str, Any]:
         """Return the update of the progress that says how to go on."""
@@ -72,56 +76,116 @@ class Actions:
         self,
         work: Callable[..., AsyncGenerator[Updates]],
         form: dict[str, Component],
-        outputs: Sequence[Component],
+        outputs: Sequence[Block],
         put_back: Callable[..., Updates],
         kept: Sequence[Component] = (),
         more: Sequence[Any] = (),
     ) -> None:
-        """Make the buttons do what they say.
+        """Make the buttons do what they say; a run goes on though its page is closed, until a page comes back to it.
 
         Args:
-            work: Given the room and the values of the form, by name, yields what is shown.
+            work: Given a folder of this person's own, where what is done stays when it is stopped, and the values of
+                the form, by name, yields what is shown.
             form: Components by name of the value.
             outputs: Where it is shown, beside the progress.
-            put_back: Given the room and the values of `kept`, returns what is shown after a run that came to no end.
+            put_back: Given the folder and the values of `kept`, returns what is shown after a run that came to no end.
             kept: Components.
             more: Events, beside a click, that start it.
         """
-
-        async def run(room: str | None, **values: Any) -> AsyncGenerator[Updates]:
-            with told():
-                room = room or str(fresh_folder())
-                yield {self.progress: _said("Preparing …"), self.room: room}
-                async with aclosing(work(Path(room), **values)) as shown:
-                    async for updates in shown:
-                        yield updates
-
-        def after(room: str | None, *values: Any) -> Updates:
-            if room is None:
-                return {self.progress: gr.skip()}
-            said = self.goes_on() if unfinished(Path(room)) else gr.skip()
-            with told():
-                return {self.progress: said, **put_back(Path(room), *values)}
-
+        visits = Visits.here()
+        watching = _Watching(visits, self, work, put_back, len(kept))
         # The buttons change places in the browser, at once: an answer from the server could come after the next click.
         buttons = [self.start, self.stop, self.progress]
-        busy = _in_browser(gr.update(visible=False), gr.update(visible=True), _said("Waiting for its turn …"))
+        busy = _in_browser(gr.update(visible=False), gr.update(visible=True), _said("Preparing …"))
         idle = _in_browser(gr.update(visible=True), gr.update(visible=False), gr.update(visible=False))
         stopped = _in_browser(gr.update(visible=True), gr.update(visible=False), _said("Stopped.", bar=""))
-        started = gr.on([self.start.click, *more], None, None, buttons, js=busy)
-        ran = started.then(
-            run,
-            inputs_kwargs={"room": self.room, **form},
+        event: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        ran = gr.on([self.start.click, *more], None, None, buttons, js=busy).then(
+            watching.run,
+            inputs_kwargs={"token": visits.token, **form},
             preprocess=False,  # the request checks what is said, and our own readers are the first to open an upload
-            outputs=[self.progress, self.room, *outputs],
-            show_progress="hidden",
-            api_visibility="private",
-            **ONE_AT_A_TIME,
+            outputs=[self.progress, *outputs],
+            **event,
         )
         ran.success(None, None, buttons, js=idle)
-        failed = ran.failure(None, None, buttons, js=stopped)  # to Gradio a cancelled run has failed, too
-        failed.then(after, [self.room, *kept], [self.progress, *outputs], **(QUIET | {"queue": True}))
-        self.stop.click(None, cancels=ran)
+        failed = ran.failure(None, None, buttons, js=stopped)
+        failed.then(watching.after, [visits.token, *kept], [self.progress, *outputs], **event)
+        self.stop.click(None, None, self.progress, js=_in_browser(_said("Stopping …")))
+        self.stop.click(watching.stop, None, None, **QUIET)
+        visits.ends.append(ran)
+        visits.returns[self.place] = Return([*buttons, *outputs], watching.come_back)
+
+
+@dataclass(frozen=True)
+class _Watching:
+    """What the events of some buttons do on the server.
+
+    Attributes:
+        visits: Who is here.
+        actions: The buttons.
+        work: As `Actions.connect` takes it.
+        put_back: The same.
+        kept: How many values that takes beside the folder, all None on a page that was just opened.
+    """
+
+    visits: Visits
+    actions: Actions
+    work: Callable[..., AsyncGenerator[Updates]]
+    put_back: Callable[..., Updates]
+    kept: int
+
+    async def run(self, request: gr.Request, token: str | None, **values: Any) -> AsyncGenerator[Updates]:
+        """Begin, and watch."""
+        visitor = self.visits.visitor(token, _page(request))
+        room = visitor.room(self.actions.place)
+        made = self.visits.start(visitor, self.actions.place, self.work(room, **values))
+        async with aclosing(self._followed(made, _page(request))) as shown:
+            async for updates in shown:
+                yield updates
+
+    async def come_back(self, made: Watched, page: str) -> AsyncGenerator[Updates]:
+        """Watch what was begun on a page that is no more; the buttons have no click that they could come after."""
+        progress = self.actions.progress
+        yield {self.actions.start: gr.update(visible=False), self.actions.stop: gr.update(visible=True)}
+        idle: Updates = {self.actions.start: gr.update(visible=True), self.actions.stop: gr.update(visible=False)}
+        try:
+            async with aclosing(self._followed(made, page)) as shown:
+                async for updates in shown:
+                    yield updates
+        except gr.Error:
+            after = self._after(made.visitor.room(self.actions.place), *[None] * self.kept)
+            said = {part: update for part, update in after.items() if update != gr.skip()}
+            yield {progress: _said("Stopped.", bar=""), **idle, **said}
+            raise
+        # All at once, for a browser may pass over what is followed by more at once, and nothing more will follow.
+        yield {**made.view(), progress: gr.update(visible=False), **idle}
+
+    async def stop(self, request: gr.Request) -> None:
+        """Stop what this page watches."""
+        await self.visits.stop(_page(request), self.actions.place)
+
+    def after(self, request: gr.Request, token: str | None, *kept: Any) -> Updates:
+        """Return what is shown after a run that came to no end."""
+        return self._after(self.visits.visitor(token, _page(request)).room(self.actions.place), *kept)
+
+    def _after(self, room: Path, *kept: Any) -> Updates:
+        said = self.actions.goes_on() if unfinished(room) else gr.skip()
+        with told():
+            return {self.actions.progress: said, **self.put_back(room, *kept)}
+
+    async def _followed(self, made: Watched, page: str) -> AsyncGenerator[Updates]:
+        async with aclosing(self.visits.follow(made, page)) as shown:
+            async for updates in shown:
+                yield updates or {self.actions.progress: gr.skip()}
+        with told():
+            made.check()
+        if made.stopped:
+            raise gr.Error(visible=False, print_exception=False)
+
+
+def _page(request: gr.Request) -> str:
+    """Return what an open page is known by."""
+    return str(request.session_hash)
 
 
 @dataclass(frozen=True)
@@ -130,13 +194,18 @@ class Result:
 
     Attributes:
         picture: The picture, or a preview of it.
-        last: Holds what shows the last finished run again.
+        last: Holds the outcome of the last finished run.
         spread: How far its samples lie apart, where it had several.
         facts: What is said of that run.
         download: Its file.
         apart: That of the spread, where there is one.
         reuse: Fills in its seed.
         seed: Holds its seed.
+        further: Around all that can be done with a result.
+        sending: Around what sends the picture to other tabs.
+        written: Around the settings as text.
+        text: Those, as other programs read them.
+        sends: Buttons that send the picture to a tab, by the key of its translation.
     """
 
     picture: gr.Image | gr.ImageSlider
@@ -147,10 +216,15 @@ class Result:
     apart: gr.DownloadButton
     reuse: gr.Button
     seed: gr.State
+    further: gr.Column
+    sending: gr.Row
+    written: gr.Accordion
+    text: gr.Textbox
+    sends: dict[str, gr.Button]
 
     @classmethod
     def lay_out(cls, picture: gr.Image | gr.ImageSlider) -> Result:
-        """Lay out what belongs beneath a picture."""
+        """Lay out what belongs beneath a picture, inside a tab that has the key of its translation."""
         spread = gr.Image(
             visible=False, format="png", interactive=False, buttons=["fullscreen"], elem_classes="picture spread"
         )
@@ -159,26 +233,60 @@ class Result:
             download = gr.DownloadButton("Download PNG", visible=False, size="md")
             apart = gr.DownloadButton("Download spread", visible=False, size="md")
             reuse = gr.Button("Use this seed again", visible=False, size="md")
-        return cls(picture, gr.State(None), spread, facts, download, apart, reuse, gr.State(""))
+        here = tab_here().id
+        shown = TRANSLATIONS[here].target if here in TRANSLATIONS else Modality.RGB
+        with gr.Column(visible=False) as further, gr.Row(visible=False) as sending:
+            sends = {
+                key: gr.Button(f"Send to {translation.title}", size="md")
+                for key, translation in TRANSLATIONS.items()
+                if translation.source is shown
+            }
+        with gr.Accordion("Settings as text", open=False, visible="hidden") as written:
+            text = gr.Textbox(
+                label="As other programs read them",
+                lines=3,
+                interactive=False,
+                buttons=["copy"],
+                elem_classes="written",
+            )
+        return cls(
+            picture,
+            gr.State(None),
+            spread,
+            facts,
+            download,
+            apart,
+            reuse,
+            gr.State(""),
+            further,
+            sending,
+            written,
+            text,
+            sends,
+        )
 
-    def showing(self, made: Made, before: str | None, title: str, compared: Sequence[str] = ()) -> Updates:
-        """Return the updates that show a finished run.
+    @property
+    def outputs(self) -> list[Block]:
+        """What shows a finished run."""
+        return [part for part in vars(self).values() if part is not self.sends]
 
-        Args:
-            made: What came of it.
-            before: Path of a picture of its input.
-            title: Of the bundle.
-            compared: How near it comes to a reference, a paragraph each.
-        """
+    def showing(self, outcome: Outcome) -> Updates:
+        """Return the updates that show a finished run."""
+        made = outcome.made
         kind = "PNG" if made.file.endswith(PNG) else "GeoTIFF"
         return {
-            self.picture: _framed(before, made.picture),
+            self.picture: _framed(outcome.before, made.picture),
+            self.last: outcome,
             self.spread: _spread(made.spread),
-            self.facts: gr.update(value=_facts(made, title, compared), visible=True),
+            self.facts: gr.update(value=_facts(outcome), visible=True),
             self.download: gr.update(value=made.file, label=f"Download {kind}", visible=True),
             self.apart: _there(made.spread and made.spread.file),
             self.reuse: gr.update(visible=True),
             self.seed: str(made.request.seed),
+            self.further: gr.update(visible=True),
+            self.sending: gr.update(visible=True),
+            self.written: gr.update(visible=True),
+            self.text: parameters(made.request, made.size),
         }
 
 
@@ -198,32 +306,48 @@ def connect(
         actions: The buttons.
         result: Where the rendering is shown.
     """
+    tab = tab_here()
+    Visits.here().places[actions.place] = Place(
+        tab, str(tab.label), result.outputs, result.showing, result.last, result.sends, form.get("tile")
+    )
 
     async def work(room: Path, **values: Any) -> AsyncGenerator[Updates]:
         job = await asyncio.to_thread(prepare, **values)
         before = await asyncio.to_thread(job.before)
-        async with running(partial(job.make, engine, room)) as run:
+        effort = await asyncio.to_thread(job.effort, engine.catalog)
+        async with running(partial(job.make, engine, room), effort) as run:
             async for news in run.news():
                 shown: Updates = {actions.progress: counted(news)}
                 if isinstance(news, Step) and news.preview:
                     shown[result.picture] = _framed(before, news.preview)
                 yield shown
             made = await run.result()
-        show = partial(result.showing, made, before, engine.catalog.bundle(made.request.bundle or "").title)
+        outcome = Outcome(made, before, engine.catalog.bundle(made.request.bundle or "").title)
+        in_history = await asyncio.to_thread(kept_of, actions.place, outcome)
+        keep(in_history)
         if comparing := job.comparing(made):
-            yield {actions.progress: _said("Comparing with the real picture …"), result.last: show}
-            async with running(comparing) as run:
+            yield {actions.progress: _said("Comparing with the real picture …"), result.last: outcome}
+            async with running(comparing, in_line=False) as run:
                 async for _ in run.news():
                     yield {actions.progress: gr.skip()}
-                show = partial(show, await run.result())
-        yield show() | {result.last: show}
+                outcome = replace(outcome, compared=tuple(await run.result()))
+            keep(replace(in_history, outcome=outcome))
+        yield result.showing(outcome)
 
-    def put_back(_: Path, show: Callable[[], Updates] | None) -> Updates:
-        return show() if show else {result.picture: None}
+    def put_back(_: Path, last: Outcome | None) -> Updates:
+        return result.showing(last) if last else {result.picture: None}
 
     caption = cast("gr.Textbox", form["caption"])
-    actions.connect(work, form, list(vars(result).values()), put_back, [result.last], [caption.submit])
+    actions.connect(work, form, result.outputs, put_back, [result.last], [caption.submit])
     result.reuse.click(lambda seed: seed, result.seed, form["seed"], **QUIET)
+
+
+def kept_of(place: int, outcome: Outcome) -> Kept:
+    """Return a finished run as the history keeps it."""
+    made = outcome.made
+    files = [Path(made.file), *([Path(made.spread.file)] if made.spread and made.spread.file else [])]
+    with Image.open(made.picture, formats=["PNG"]) as picture:
+        return Kept(place, outcome, tuple(files), thumbnail(picture, files[0]), made.request)
 
 
 @contextmanager
@@ -255,14 +379,14 @@ def counted(news: News | None) -> dict[str, Any]:
     """Return the update of a progress that says how far a run is; of no news, one that changes nothing."""
     if news is None:
         return gr.skip()
-    words = _words(news)
+    words, left = _words(news), seconds_left(news)
     if isinstance(news, Step):
         words += f" · {_duration(news.seconds)}"
-        left: float | None = news.seconds / news.index * (news.total - news.index)
-    else:
-        left = news.seconds_left
-    said = words if left is None else f"{words}, about {_duration(left)} left"
-    return _said(said, f"<progress aria-label='Progress' value='{share_of(news):.4f}'></progress>")
+    if left is not None:
+        words += f", about {_duration(left)} left"
+    if isinstance(news, Waiting):
+        return _said(words)
+    return _said(words, f"<progress aria-label='Progress' value='{share_of(news):.4f}'></progress>")
 
 
 def _words(news: News) -> str:
@@ -271,10 +395,12 @@ def _words(news: News) -> str:
         sample, step = divmod(news.index - 1, of_each)
         begun = f"Sample {sample + 1} of {news.samples}, step" if news.samples > 1 else "Step"
         return f"{begun} {step + 1} of {of_each}"
+    if isinstance(news, Waiting):
+        return f"Waiting for its turn: {news.before} before you" if news.before else "Starting …"
     if isinstance(news, Progress):
         return f"Window {news.done:,} of {news.total:,}"
     within = f", {_words(news.news).lower()}" if news.news else ""
-    return f"File {news.number:,} of {news.total:,}: {escape(news.name)}{within}"
+    return f"{news.what} {news.number:,} of {news.total:,}: {escape(news.name)}{within}"
 
 
 def _duration(seconds: float) -> str:
@@ -298,11 +424,12 @@ def _spread(spread: Spread | None) -> dict[str, Any]:
     )
 
 
-def _facts(made: Made, title: str, compared: Sequence[str]) -> str:
+def _facts(outcome: Outcome) -> str:
+    made = outcome.made
     request = made.request
     told = (
         "<strong>Synthetic image</strong>",
-        escape(title),
+        escape(outcome.title),
         *((f"mean of {request.samples} samples",) if request.samples > 1 else ()),
         f"seed {request.seed}",
         f"{request.steps} steps",
@@ -311,4 +438,4 @@ def _facts(made: Made, title: str, compared: Sequence[str]) -> str:
         _duration(made.seconds),
     )
     facts = " · ".join(f"<span>{words}</span>" for words in told)
-    return facts + "".join(f"<p>{escape(words)}</p>" for words in compared)
+    return facts + "".join(f"<p>{escape(words)}</p>" for words in outcome.compared)

@@ -18,6 +18,7 @@ from mmmrs_demo.raster import read_tile
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import uploaded
 from mmmrs_demo.ui.job import Job, translation_job
+from mmmrs_demo.ui.modalities import modalities_of_tile
 from mmmrs_demo.ui.page import QUIET
 from mmmrs_demo.ui.several import several_files
 from mmmrs_demo.ui.stage import Actions, Result, connect, told
@@ -69,7 +70,8 @@ def translate_tab(page: Page, translation: Translation) -> None:
             page.absences(BASE, translation.key)
             actions = Actions.lay_out(f"Translate to {target.label}")
             settings = controls.advanced_settings(page, translation.key)
-            asked = {"bundle": page.bundle, **parts, **settings}
+            page.forms[translation.key] = {**parts, **settings}
+            asked = {"bundle": page.bundle, **page.forms[translation.key]}
             reference = _reference(target)
             several_files(page, translation, asked)
         with gr.Column(min_width=340, elem_classes="result"):
@@ -90,18 +92,21 @@ def translate_tab(page: Page, translation: Translation) -> None:
         bands: str,
         quantity: str,
         units: bool,  # noqa: FBT001 - a value of the form
+        metadata: bool,  # noqa: FBT001 - as above
         **form: Any,
     ) -> Job:
         if tile is None:
             raise UserError(f"Choose the {source.label} tile first: drop a picture file on the field, or click it.")
+        if reference and not metadata:
+            raise UserError("To be compared a file needs its settings: tick “Keep settings in the file”.")
         request = controls.to_translation(form, translation.key)
         real = uploaded(reference) if reference else None
         file = uploaded(tile)
         raster = raster_of(file)
-        if raster is None:  # a picture, or a raster about which nothing could be said yet
-            return translation_job(request, file, page.catalog, page.settings, real)
-        said = {"bands": band_numbers(bands), "quantity": controls.quantity_of(quantity), "units": units}
-        return translation_job(request, raster, page.catalog, page.settings, real, **said)
+        said: dict[str, Any] = {}
+        if raster:  # else a picture, or a raster about which nothing could be said yet
+            said = {"bands": band_numbers(bands), "quantity": controls.quantity_of(quantity), "units": units}
+        return translation_job(request, raster or file, page.catalog, page.settings, real, metadata=metadata, **said)
 
     def hand_over(file: dict[str, Any]) -> str:
         with told():
@@ -110,7 +115,10 @@ def translate_tab(page: Page, translation: Translation) -> None:
     # Many a browser does not know that a JPEG 2000 is a picture, and the field takes what it knows as one.
     other.upload(hand_over, other, tile, **_ANSWERED)
     reading.follow(page, source, tile, parts["gsd"])
-    connect(page.engine, prepare, {"tile": tile, "reference": reference, **reading.fields, **asked}, actions, result)
+    form = {"tile": tile, "reference": reference, **reading.fields, **asked}
+    connect(page.engine, prepare, form, actions, result)
+    if source is Modality.RGB:
+        modalities_of_tile(page, prepare, form)
 
 
 def _reference(target: Modality) -> gr.File:

@@ -147,3 +147,15 @@ def open_page(server: Server, browser: Browser) -> Iterator[Callable[..., Page]]
 @pytest.fixture
 def page(open_page: Callable[..., Page]) -> Page:
     return open_page()
+
+
+@pytest.fixture
+def returning(server: Server, browser: Browser) -> Iterator[Page]:
+    """A page that is left and loaded anew, for which Gradio's client complains in the console of what it lost."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
+    yield page
+    context.close()

@@ -55,6 +55,6 @@ def test_the_page_comes_first_and_missing_weights_are_said_in_a_sentence(setting
             assert "Running on local URL" in said
             assert "Traceback" not in said
             info = httpx.get(f"http://127.0.0.1:{port}/gradio_api/info", timeout=60).json()
-            assert set(info["named_endpoints"]) == {"/generate", "/translate"}
+            assert set(info["named_endpoints"]) == {"/generate", "/translate", "/compare", "/bundles"}
         finally:
             app.terminate()

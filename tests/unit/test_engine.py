@@ -228,10 +228,19 @@ def test_looking_on_changes_nothing(tiny_engine: Engine) -> None:
     assert tiny_engine.run(text(), on_step=lambda _: None).image == tiny_engine.run(text()).image
 
 
-def test_previews_are_grey_where_the_picture_is(tiny_engine: Engine) -> None:
+@pytest.mark.parametrize("key", TRANSLATIONS)
+def test_previews_are_grey_where_the_picture_is(tiny_engine: Engine, key: str) -> None:
     seen: list[Step] = []
-    tiny_engine.run(translation("rgb2nir"), tile((600, 300)), on_step=seen.append)
-    assert {(step.preview.mode, step.preview.size) for step in seen if step.preview} == {("L", (256, 128))}
+    made = tiny_engine.run(translation(key), tile((600, 300)), on_step=seen.append)
+    mode = TRANSLATIONS[key].target.mode
+    assert made.image.mode == mode
+    assert {(step.preview.mode, step.preview.size) for step in seen if step.preview} == {(mode, (256, 128))}
+
+
+def test_no_satellite_word_makes_a_picture_from_words_grey(tiny_engine: Engine) -> None:
+    seen: list[Step] = []
+    made = tiny_engine.run(text(prompt=Prompt(caption="a city", satellite="Sentinel-1")), on_step=seen.append)
+    assert {made.image.mode, *(step.preview.mode for step in seen if step.preview)} == {"RGB"}
 
 
 def test_a_grey_picture_is_the_mean_of_the_models_colours() -> None:

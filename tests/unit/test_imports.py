@@ -24,7 +24,7 @@ FLOORS = (
     {"maker", "inputs"},
     {"scene_file"},
     {"make"},
-    {"batch", "compare"},
+    {"batch", "compare", "grid", "ndvi"},
     {"cluster"},
     {"ui", "dataset", "training", "evaluation"},
     {"cli"},

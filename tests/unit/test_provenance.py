@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
@@ -15,17 +16,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+import rasterio
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rasterio.io import MemoryFile
 
+from mmmrs_demo.cli import main
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
-from mmmrs_demo.provenance import KEYWORD, embed, file_name, read, save_png, tiff_tags
-from mmmrs_demo.request import Rendering, TextRequest, TranslationRequest
+from mmmrs_demo.provenance import (
+    KEYWORD,
+    SOFTWARE,
+    embed,
+    file_name,
+    find,
+    parameters,
+    parse_parameters,
+    read,
+    save_png,
+    settings_kept,
+    tiff_tags,
+)
+from mmmrs_demo.request import SCHEDULERS, Rendering, TextRequest, TranslationRequest
+from tests import rasters
+from tests.instant import InstantEngine
 
 TEXT = TextRequest(
     bundle="mini",
@@ -185,6 +202,195 @@ def test_parameters_as_other_programs_read_them() -> None:
     assert settings["Model"] == 'my "own", v2: best'
     assert (settings["Translation"], settings["ControlNet scale"]) == ("rgb2sar", "1.25")
     assert (settings["Sampler"], settings["CFG scale"]) == ("DPM++ 2M Karras", "5")
+
+
+words = st.text(max_size=80) | st.lists(
+    st.sampled_from(["a park", "1,000 houses", '"', ":", ", ", "\\", "\n", "公园", "Steps: 5, Seed: 3", "fog", "GF2"])
+).map("".join)
+settings_of_all: dict[str, Any] = {
+    "bundle": st.text(
+        st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=20
+    ),
+    "negative_prompt": words,
+    "steps": st.integers(1, 150),
+    "guidance": st.floats(0, 30),
+    "scheduler": st.sampled_from(list(SCHEDULERS)),
+    "lora_scale": st.floats(0, 2),
+    "seed": st.integers(0, 2**63 - 20),
+}
+sides = st.integers(8, 256).map(lambda eighths: eighths * 8)
+requests = st.builds(
+    TextRequest, prompt=st.builds(Prompt, caption=words), width=sides, height=sides, **settings_of_all
+) | st.builds(
+    TranslationRequest,
+    prompt=st.builds(Prompt, caption=words, gsd=st.sampled_from(["low", None])),
+    translation=st.sampled_from(["rgb2sar", "nir2rgb"]),
+    controlnet_scale=st.floats(0, 2),
+    samples=st.integers(1, 16),
+    **settings_of_all,
+)
+
+
+@given(requests)
+def test_text_gives_back_its_request_and_the_request_its_text(request: TextRequest | TranslationRequest) -> None:
+    assume(not request.prompt.text.startswith("Negative prompt:"))  # which no program could tell from a negative one
+    text = parameters(request, (640, 480) if isinstance(request, TranslationRequest) else None)
+    found = parse_parameters(text)
+    assert (found.request, found.problems) == (request, ())
+    assert parameters(found.request, (640, 480) if isinstance(request, TranslationRequest) else None) == text
+
+
+FOREIGN = """a harbour, (ships:1.2),
+at dawn
+Negative prompt: blurry, low quality
+text
+Steps: 30, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 12, Size: 512x768, Model hash: 6ce0161689, \
+Model: v1-5-pruned, Hires prompt: "more: ships, \\"many\\"", Version: v1.10.1"""
+
+
+def test_text_of_other_programs() -> None:
+    found = parse_parameters(FOREIGN)
+    assert found.problems == ()
+    assert found.request == TextRequest(
+        bundle="v1-5-pruned",
+        prompt=Prompt(caption="a harbour, (ships:1.2), at dawn"),
+        negative_prompt="blurry, low quality text",
+        steps=30,
+        guidance=7.0,
+        scheduler="dpm++2m-karras",
+        seed=12,
+        width=512,
+        height=768,
+    )
+    assert parse_parameters("  a whole\nprompt, GF2 ").request == TextRequest(
+        prompt=Prompt(caption="a whole prompt, GF2")
+    )
+    assert parse_parameters("Negative prompt: haze\nSteps: 4").request == TextRequest(negative_prompt="haze", steps=4)
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("Sampler: Euler a", "euler-a"),
+        ("Sampler: euler_ancestral", "euler-a"),
+        ("Sampler: Euler a, Schedule type: Automatic", "euler-a"),
+        ("Sampler: DPM++ 2M Karras", "dpm++2m-karras"),
+        ("Sampler: UniPC", "unipc"),
+        ("Sampler: DPM++ 2M", None),
+        ("Sampler: Euler, Schedule type: Karras", None),
+        ("Sampler: <b>LMS</b>", None),
+    ],
+)
+def test_samplers_of_other_programs(said: str, key: str | None) -> None:
+    found = parse_parameters(f"a park\nSteps: 20, {said}, Seed: 1")
+    assert (found.request.scheduler, found.request.steps, found.request.seed) == (key, 20, 1)
+    assert [problem.startswith("There is no scheduler “") for problem in found.problems] == [True] * (key is None)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "says"),
+    [
+        ("Steps: 9999, Seed: 5", "steps", "at most 150"),
+        ("Steps: 20, Seed: -1", "seed", "Seed should be"),
+        ("Steps: 20, CFG scale: high, Seed: 5", "guidance", "Guidance should be"),
+        ("Steps: 20, Size: 4096x512, Seed: 5", "width", "Width should be at most 2048"),
+        ("Steps: 20, Size: 500x512, Seed: 5", "width", "multiple of 8"),
+    ],
+)
+def test_what_cannot_be_used_is_left_out_and_said(line: str, field: str, says: str) -> None:
+    found = parse_parameters(f"a park\n{line}")
+    assert getattr(found.request, field) is None
+    assert found.request.prompt.caption == "a park"
+    assert says in " ".join(found.problems)
+    facts = json.loads(embed(rendering())[KEYWORD])
+    facts["request"][field] = "no"
+    found = find(carrying(chunk(b"tEXt", KEYWORD.encode() + b"\0" + json.dumps(facts).encode())))
+    assert found.request == TEXT.model_copy(update={field: None})
+    assert len(found.problems) == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "x" * 2_000_000, "a park\nSteps: 4, Translation: rgb2xray"])
+def test_text_that_cannot_be_used(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_parameters(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("piece", ["a", " ", ",", '"', 'a:"', 'a:"b\\",', "Steps: 1,", "\n", "Steps: 1\n"])
+def test_long_lines_are_read_in_no_time(piece: str) -> None:
+    began = time.monotonic()
+    with contextlib.suppress(UserError):
+        parse_parameters("Steps: 1, " + piece * (900_000 // len(piece)))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("request_", [TEXT, TRANSLATION], ids=["text", "translation"])
+def test_settings_are_found_in_what_was_made_here(request_: TextRequest | TranslationRequest) -> None:
+    picture = rendering(request_, details={"bands": [4, 3, 2]})
+    for data in (saved(picture), tiff(tiff_tags(picture))):
+        found = find(data)
+        assert (found.request, found.problems, found.details) == (request_, (), {"bands": [4, 3, 2]})
+
+
+def test_settings_are_found_in_a_picture_with_nothing_but_their_text() -> None:
+    file = BytesIO()
+    info = PngInfo()
+    info.add_text("parameters", FOREIGN)
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
+    assert find(file.getvalue()) == parse_parameters(FOREIGN)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"null", b"[" * 100_000, b'{"request": {"kind": "video"}}'])
+def test_settings_that_cannot_be_used(body: bytes) -> None:
+    with pytest.raises(UserError, match=r"“park\.png” carries cannot be used"):
+        find(carrying(chunk(b"tEXt", KEYWORD.encode() + b"\0" + body)), "park.png")
+
+
+def test_pictures_without_settings() -> None:
+    for data in (carrying(), tiff({})):
+        with pytest.raises(UserError, match=r"“park\.png” carries no settings"):
+            find(data, "park.png")
+    with pytest.raises(UserError, match="is not a PNG or TIFF"):
+        find(b"words")
+
+
+def test_without_settings_a_file_says_that_it_is_synthetic_and_no_more() -> None:
+    with settings_kept(kept=False):
+        chunks, tags, data = embed(rendering()), tiff_tags(rendering()), saved(rendering())
+    mark = "Synthetic RGB image: made by a model, not observed by a satellite."
+    assert chunks == {"Description": mark, "synthetic": "true"}
+    assert tags == {"TIFFTAG_IMAGEDESCRIPTION": mark, "synthetic": "true"}
+    with Image.open(BytesIO(data)) as picture, Image.open(BytesIO(saved(rendering()))) as whole:
+        assert picture.info == chunks
+        assert picture.tobytes() == whole.tobytes()
+    assert "carries no request" in refusal(data)
+    assert KEYWORD in embed(rendering())
+
+
+def test_the_command_line_can_leave_settings_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = tmp_path / "catalog"
+    catalog.mkdir()
+
+    def run(*said: str | Path) -> int:
+        return main([*map(str, said), "--seed", "7"], lambda *_: InstantEngine(catalog))  # type: ignore[arg-type] # it is never asked for tokens
+
+    raster = rasters.write(tmp_path / "in.tif", rasters.pattern(3, 64, 64, high=255).astype(np.uint8))
+    assert run("generate", "a secret harbour", "--no-metadata", "--out", tmp_path / "bare.png") == 0
+    assert run("translate", "rgb2nir", raster, "--no-metadata", "--out", tmp_path / "bare.tif") == 0
+    assert run("translate", "rgb2nir", raster, "--out", tmp_path / "whole.tif") == 0
+    with rasterio.open(tmp_path / "bare.tif") as bare, rasterio.open(tmp_path / "whole.tif") as whole:
+        assert np.array_equal(bare.read(), whole.read())
+        assert not [name for name in bare.tags() if name.startswith(KEYWORD) or "SOFTWARE" in name]
+        assert bare.tags()["synthetic"] == "true"
+    for file in ("bare.png", "bare.tif"):
+        content = (tmp_path / file).read_bytes()
+        assert b"synthetic" in content
+        for said in (b"secret", b"Seed", b"mini", SOFTWARE.encode()):
+            assert said not in content
+    assert (
+        run("translate", "rgb2nir", raster, "--no-metadata", "--reference", raster, "--out", tmp_path / "no.tif") == 2
+    )
+    assert "--no-metadata" in capsys.readouterr().err
 
 
 def test_every_kind_of_text_chunk_is_read_before_and_after_the_pixels() -> None:

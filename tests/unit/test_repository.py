@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from huggingface_hub import SpaceCard, SpaceHardware
 
 from mmmrs_demo.catalog import BASE, LORA, Catalog
 from mmmrs_demo.modality import TRANSLATIONS
@@ -49,6 +50,20 @@ def test_space_runs_a_gradio_that_the_project_allows(readme: str, dependencies: 
     (version,) = re.findall(r"^sdk_version: (\d+)\.(\d+)", readme, re.MULTILINE)
     (minimum, limit) = next(re.findall(r"\d+(?:\.\d+)*", d) for d in dependencies if d.startswith("gradio"))
     assert [int(n) for n in minimum.split(".")] <= [int(n) for n in version] < [int(limit)]
+
+
+def test_space_is_described_in_the_words_of_spaces() -> None:
+    said = SpaceCard.load(ROOT / "README.md").data.to_dict()
+    assert said["sdk"] == "gradio"
+    assert (ROOT / said["app_file"]).is_file()
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {said["colorFrom"], said["colorTo"]} <= colours
+    assert len(said["short_description"]) <= 60
+    assert said["suggested_hardware"] in set(SpaceHardware)
+    assert isinstance(said["python_version"], str), "3.10 is not 3.1"
+    assert [int(n) for n in said["python_version"].split(".")] >= [3, 11]
+    bundles = Catalog.load(ROOT / "weights").bundles.values()
+    assert set(said["models"]) == {part.hub for bundle in bundles for part in bundle.parts.values() if part.hub}
 
 
 def test_readme_names_every_python_file_and_no_other(readme: str) -> None:
