@@ -149,7 +149,8 @@ def _make(arguments: argparse.Namespace, ground: Path, out: Path, stop_at: float
             told.put(share)
         say(progress)
         if stop_at is not None and share >= stop_at:
-            time.sleep(1)  # the queue hands over what it was told
+            told.close()
+            told.join_thread()  # hands over what it was told
             os.kill(os.getpid(), signal.SIGKILL)
 
     translate_file(engine, request, ground, out, settings, on_progress=on_progress)
