@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -29,7 +28,7 @@ from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import discard, fresh_folder, kept, thumbnail
 from mmmrs_demo.ui.job import without_choice
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.run import OfSeveral, running, share_of
+from mmmrs_demo.ui.run import OfSeveral, Several, running
 from mmmrs_demo.ui.stage import Actions, counted
 from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
 
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
     from mmmrs_demo.catalog import Catalog
     from mmmrs_demo.grid import Axis, Cell
-    from mmmrs_demo.request import Step
-    from mmmrs_demo.scene import Progress
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.page import Page
     from mmmrs_demo.ui.run import EngineLike, News
@@ -227,26 +224,21 @@ class GridJob:
         """Make it, or go on with it; raises UserError and, soon after `stop` is set, Stopped."""
         folder, begun = self.begin(room)
         total = sum(map(len, begun.cells(self.catalog)))
-        began, done, seconds = time.monotonic(), 0, None
-        number, label = 0, ""
-
-        def told(news: Step | Progress | None = None) -> None:
-            so_far = done + share_of(news)
-            ahead = total + 1 - number - share_of(news)
-            left = (time.monotonic() - began) / so_far * ahead if so_far else None
-            tell(OfSeveral(number, total, label, news, left, "Picture"))
-
-        def next_is(which: int, cell: Cell) -> None:
-            nonlocal number, label
-            number, label = which, cell.label
-            told()
-
+        several, seconds = Several(total, tell, "Picture"), None
         made = grid.make(
-            begun, engine, folder, self.settings, on_cell=next_is, on_progress=told, on_step=told, stop=stop
+            begun,
+            engine,
+            folder,
+            self.settings,
+            on_cell=lambda number, cell: several.next_is(number, cell.label),
+            on_progress=several.told,
+            on_step=several.told,
+            stop=stop,
         )
         for finished in made:
             if finished.seconds is not None:
-                done, seconds = done + 1, finished.seconds
+                seconds = finished.seconds
+                several.made += 1
         heed(stop)  # for who stops it now gets what is there
         # The page may be loading the pictures from where they are, so they get a second name.
         place = Path(shutil.copytree(folder, fresh_folder(), copy_function=os.link, dirs_exist_ok=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from mmmrs_demo.make import translate_file
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.ui.cache import cached, discard, handed_out, kept, thumbnail
-from mmmrs_demo.ui.run import OfSeveral, running, share_of
+from mmmrs_demo.ui.run import Several, running
 from mmmrs_demo.ui.stage import Actions, counted
 from mmmrs_demo.ui.tile import glance
 from mmmrs_demo.ui.visits import Kept, Place, Updates, Visits, keep, tab_here
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
-    from mmmrs_demo.request import Step
-    from mmmrs_demo.scene import Progress
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.job import FileJob, Job, Outcome
     from mmmrs_demo.ui.page import Page
@@ -77,23 +74,20 @@ class ModalitiesJob:
         from mmmrs_demo.ndvi import write_ndvi
 
         folder = kept(room, self.request.model_dump(), self.file, self.bands)
-        began, request, made = time.monotonic(), self.request, {}
+        several, request, made = Several(len(_MADE), tell, "Picture"), self.request, {}
         for number, translation in enumerate(_MADE, 1):
             label = translation.target.label
             out = folder / translation.key
             out.mkdir(exist_ok=True)
 
-            def told(news: Step | Progress | None = None, number: int = number, label: str = label) -> None:
-                so_far = number - 1 + share_of(news)
-                left = (time.monotonic() - began) / so_far * (len(_MADE) - so_far) if so_far else None
-                tell(OfSeveral(number, len(_MADE), label, news, left, "Picture"))
-
-            told()
+            several.next_is(number, label)
             path = next((file for file in out.iterdir() if file.is_file()), None)
             if path is None:
                 request = request.model_copy(update={"translation": translation.key})
-                reading: dict[str, Any] = {"bands": self.bands, "on_progress": told, "on_step": told, "stop": stop}
+                reading: dict[str, Any] = {"bands": self.bands, "stop": stop}
+                reading |= {"on_progress": several.told, "on_step": several.told}
                 path = translate_file(engine, request, self.file, out, self.settings, **reading).path
+                several.made += 1
             made[label] = path
         file, drawn = write_ndvi(self.file, made[Modality.NIR.label], self.settings)
         pictures = {

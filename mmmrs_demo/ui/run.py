@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -82,6 +83,32 @@ def seconds_left(news: News) -> float | None:
     if isinstance(news, Step):
         return news.seconds / news.index * (news.total - news.index)
     return news.seconds_left
+
+
+class Several:
+    """Tells how far several files or pictures have come, and how long the rest will take.
+
+    Attributes:
+        made: How many were made since it began; those that were there already took no time.
+    """
+
+    def __init__(self, total: int, tell: Callable[[News], None], what: str = "File") -> None:
+        """Begin; `what` they are."""
+        self.made = 0
+        self._total, self._tell, self._what = total, tell, what
+        self._number, self._name, self._began = 1, "", time.monotonic()
+
+    def next_is(self, number: int, name: str) -> None:
+        """Tell that one is begun: its number from 1, and what a sentence calls it."""
+        self._number, self._name = number, name
+        self.told()
+
+    def told(self, news: Step | Progress | None = None) -> None:
+        """Tell how far it has come."""
+        so_far = self.made + share_of(news)
+        ahead = self._total + 1 - self._number - share_of(news)
+        left = (time.monotonic() - self._began) / so_far * ahead if so_far else None
+        self._tell(OfSeveral(self._number, self._total, self._name, news, left, self._what))
 
 
 class EngineLike(Maker, Protocol):

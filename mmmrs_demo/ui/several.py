@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -22,7 +21,7 @@ from mmmrs_demo.provenance import settings_kept
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import discard, fresh_folder, handed_out, kept, thumbnail, uploaded
 from mmmrs_demo.ui.job import without_choice
-from mmmrs_demo.ui.run import OfSeveral, running, share_of
+from mmmrs_demo.ui.run import Several, running
 from mmmrs_demo.ui.stage import Actions, counted
 from mmmrs_demo.ui.tile import glance
 from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 
     from mmmrs_demo.make import Done
     from mmmrs_demo.modality import Translation
-    from mmmrs_demo.request import Step, TranslationRequest
-    from mmmrs_demo.scene import Progress
+    from mmmrs_demo.request import TranslationRequest
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.page import Page
     from mmmrs_demo.ui.run import EngineLike, News
@@ -186,16 +184,10 @@ class FilesJob:
         stop: threading.Event,
     ) -> None:
         numbers = {item.name: number for number, item in enumerate(items, 1)}
-        began, done = time.monotonic(), 0
+        several = Several(len(items), tell)
 
         def one(item: batch.Item, path: Path, overwrite: bool) -> Done:  # noqa: FBT001 - as it is called
-            def told(news: Step | Progress | None = None) -> None:
-                so_far = done + share_of(news)
-                ahead = len(items) + 1 - numbers[item.name] - share_of(news)
-                left = (time.monotonic() - began) / so_far * ahead if so_far else None
-                tell(OfSeveral(numbers[item.name], len(items), called(item.file), news, left))
-
-            told()
+            several.next_is(numbers[item.name], called(item.file))
             return translate_file(
                 engine,
                 self.request,
@@ -203,14 +195,14 @@ class FilesJob:
                 path,
                 self.settings,
                 overwrite=overwrite,
-                on_progress=told,
-                on_step=told,
+                on_progress=several.told,
+                on_step=several.told,
                 stop=stop,
             )
 
         asked = {"request": self.request.model_dump(mode="json")}
         for outcome in batch.translate_all(items, out, asked, one, root=inputs):
-            done += outcome.state != "skipped"
+            several.made += outcome.state != "skipped"
 
 
 def _name(translation: Translation) -> str:
