@@ -9,9 +9,10 @@ from mmmrs_demo.settings import Settings
 from mmmrs_demo.ui import serve
 
 if __name__ == "__main__":
-    settings = Settings()
     try:
+        settings = Settings()
         catalog = Catalog.load(settings.weights)
         serve(Engine(catalog, settings), catalog, settings)
     except UserError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

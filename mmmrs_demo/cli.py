@@ -13,14 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
 
-from pydantic import ValidationError
-
 from mmmrs_demo import __version__
 from mmmrs_demo.bands import band_numbers
 from mmmrs_demo.batch import MANIFEST, Each, Item, collect, reference_of, translate_all
 from mmmrs_demo.catalog import Bundle, Catalog, Status
 from mmmrs_demo.cluster import connect
-from mmmrs_demo.errors import Stopped, UserError, explain
+from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.files import printable
 from mmmrs_demo.geotiff import SPREAD
 from mmmrs_demo.grid import Cell, Grid, write_sheet
@@ -335,10 +333,7 @@ def _with_extra(what: str) -> Iterator[None]:
 
 def _house(bundle: str | None) -> tuple[Settings, Catalog]:
     """Return the settings, with `bundle` in use where it is named, and the catalog that has it."""
-    try:
-        settings = Settings(bundle=bundle) if bundle else Settings()
-    except ValidationError as error:
-        raise UserError(f"An environment variable that begins with MMMRS_ cannot be used: {explain(error)}") from error
+    settings = Settings(bundle=bundle) if bundle else Settings()
     catalog = Catalog.load(settings.weights)
     catalog.bundle(settings.bundle)
     return settings, catalog

@@ -143,7 +143,7 @@ def _join(parts: dict[str, str | None]) -> str:
     return _SEPARATOR.join(part for part in told if part)
 
 
-def _split(text: str) -> dict[str, str | None]:
+def _split(text: str) -> dict[str, Any]:
     words = text.split(_SEPARATOR)
     gsd = _KEY_BY_WORDS[words.pop(0)] if words[0] in _KEY_BY_WORDS else None
     weather = words.pop(0) if words and words[0] in WEATHERS else None
@@ -191,7 +191,7 @@ def overflow(text: str, tokenize: Callable[[str], Sized]) -> str | None:
 
 
 PAPER_PROMPTS = tuple(
-    parse(text)
+    Prompt.model_construct(**_split(text))  # unchecked, so that importing this file reads no settings
     for text in (
         "High precision resolution, a satellite image shows a small town in the middle of a field, GF2",
         "High precision resolution, snow, a satellite image shows a park in the city, Google Earth",

@@ -47,7 +47,7 @@ class BaseRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str | None = None
-    prompt: Prompt = Prompt()
+    prompt: Prompt = Field(default_factory=Prompt)
     negative_prompt: str = ""
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] | None = None

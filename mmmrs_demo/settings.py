@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mmmrs_demo.errors import UserError
+
+_PREFIX = "MMMRS_"
+_NUMBER = "it should be a whole number above 0"
+_WORKS = {"int_parsing": _NUMBER, "greater_than": _NUMBER, "bool_parsing": "it should be true or false"}
+_SHOWN = 40  # characters of a refused value that are repeated
 
 
 class Settings(BaseSettings):
     """What the person who runs the app may decide; ``MMMRS_MAX_SIDE=4096`` sets `max_side`.
 
     What Gradio has variables for, such as `GRADIO_SERVER_NAME` and `GRADIO_ROOT_PATH`, remains Gradio's own.
+
+    Raises:
+        UserError: A value cannot be used; the sentence names its variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MMMRS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     weights: Path = Field(Path(__file__).resolve().parent.parent / "weights", description="folder of catalog.toml")
     bundle: str = Field("mini", description="bundle in use where none is named")
@@ -32,3 +43,11 @@ class Settings(BaseSettings):
     max_steps: int = Field(150, gt=0, description="denoising steps of one run")
     queue_size: int = Field(32, gt=0, description="people waiting before the next one is turned away")
     gpu_seconds: int = Field(120, gt=0, description="longest time that a run asks of ZeroGPU")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name, value = f"{_PREFIX}{fault['loc'][0]}".upper(), str(fault["input"])[:_SHOWN]
+            raise UserError(f"{name} cannot be “{value}”: {_WORKS.get(fault['type'], fault['msg'])}.") from error

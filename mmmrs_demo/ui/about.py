@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from mmmrs_demo.errors import UserError
+from mmmrs_demo.ui.language import Sentence, both
 from mmmrs_demo.ui.page import QUIET
 
 if TYPE_CHECKING:
@@ -22,18 +23,23 @@ if TYPE_CHECKING:
 SECTIONS = ("What it can and cannot do", "What it was trained on")
 """Headings of the second level in a model card; each is a fold of the tab."""
 
-_HERE = Path(__file__).parent
-_LIMITS = """\
-**Every picture made here is synthetic: not for decisions about real places.** A SAR or NIR picture made from an RGB
-tile is a guess at what such a sensor might show, not a measurement. Each PNG and GeoTIFF says so in its metadata, which
-converting or editing the file may remove."""
-_PAPER = """\
-The prompts, the weather and the four translations follow [MMM-RS: A Multi-modal, Multi-GSD, Multi-scene Remote Sensing
-Dataset and Benchmark for Text-to-Image Generation](https://arxiv.org/abs/2410.22362), whose authors have published no
-weights. Please cite it:
+_Cell = Sentence | str
 
-```bibtex
-{}```"""
+_HERE = Path(__file__).parent
+_LIMITS = (
+    "**Every picture made here is synthetic: not for decisions about real places.** A SAR or NIR picture made from an "
+    "RGB tile is a guess at what such a sensor might show, not a measurement. Each PNG and GeoTIFF says so in its "
+    "metadata, which converting or editing the file may remove."
+)
+_PAPER = (
+    "The prompts, the weather and the four translations follow [MMM-RS: A Multi-modal, Multi-GSD, Multi-scene Remote "
+    "Sensing Dataset and Benchmark for Text-to-Image Generation](https://arxiv.org/abs/2410.22362), whose authors have "
+    "published no weights. Please cite it:"
+)
+_LICENCES = (
+    "Licence of these weights: {}; of this program: Apache-2.0. Those of the pictures that the weights were made from "
+    "stand with them, below."
+)
 _APART = (
     "Figures of different data sets cannot be compared: each table stands for itself, and so do those of the model "
     "card, which were measured on other tiles."
@@ -54,9 +60,10 @@ def about_tab(page: Page, tab: gr.Tab) -> None:
         with gr.Accordion(heading, open=False):
             sections.append(gr.Markdown(elem_classes="card"))
     with gr.Accordion("What others have measured", open=False):
-        gr.HTML(f"<p>{escape(_APART)}</p>{published(_HERE / 'published.toml')}", elem_classes="parts", padding=False)
+        gr.HTML(f"<p>{both(_APART).html}</p>{published(_HERE / 'published.toml')}", elem_classes="parts", padding=False)
     with gr.Accordion("The paper, and how to cite it", open=False):
-        gr.Markdown(_PAPER.format((_HERE / "paper.bib").read_text(encoding="utf-8")))
+        gr.Markdown(_PAPER)
+        gr.Markdown(f"```bibtex\n{(_HERE / 'paper.bib').read_text(encoding='utf-8')}```")
 
     def look(key: str) -> list[str]:
         chosen = page.catalog.bundle(key)
@@ -71,8 +78,9 @@ def card_sections(catalog: Catalog, bundle: Bundle) -> list[str]:
     try:
         card = (catalog.weights / bundle.card).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return [f"{bundle.title} has no model card: there is none at `{place}`."] * len(SECTIONS)
-    return [_section(card, heading) or f"The model card `{place}` has no section of this name." for heading in SECTIONS]
+        return [both("{} has no model card: there is none at `{}`.", bundle.title, place).html] * len(SECTIONS)
+    missing = both("The model card `{}` has no section of this name.", place).html
+    return [_section(card, heading) or missing for heading in SECTIONS]
 
 
 def published(file: Path) -> str:
@@ -87,25 +95,22 @@ def _section(card: str, heading: str) -> str:
 
 
 def _parts(catalog: Catalog, bundle: Bundle) -> str:
-    licences = (
-        f"Licence of these weights: {bundle.licence}; of this program: Apache-2.0. Those of the pictures that the "
-        "weights were made from stand with them, below."
-    )
+    licences = f"<p>{both(_LICENCES, bundle.licence).html}</p>"
     try:
-        rows = [(row.part, row.where, _state(row)) for row in catalog.status(bundle)]
+        rows = [(both(row.part), row.where, _state(row)) for row in catalog.status(bundle)]
     except UserError as error:
-        return f"<p>{escape(str(error))}</p><p>{escape(licences)}</p>"
-    columns = ("Part", f"Below {catalog.weights.name}/ or on the Hub", "State")
-    return f"{_table(f'Parts of {bundle.title}', columns, rows)}<p>{escape(licences)}</p>"
+        return f"<p>{escape(str(error))}</p>{licences}"
+    columns = (both("Part"), both("Below {}/ or on the Hub", catalog.weights.name), both("State"))
+    return _table(both("Parts of {}", bundle.title), columns, rows) + licences
 
 
-def _state(row: Status) -> str:
+def _state(row: Status) -> Sentence | str:
     if row.present:
-        return f"here, {row.bytes / 1e6:,.1f} MB"
-    return row.hint or "not here yet: it is fetched at the first run"
+        return both("here, {} MB", f"{row.bytes / 1e6:,.1f}")
+    return row.hint or both("not here yet: it is fetched at the first run")
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(title: _Cell, columns: Sequence[_Cell], rows: Iterable[Sequence[_Cell]]) -> str:
     head = "".join(f"<th scope=col>{_html(name)}</th>" for name in columns)
     body = "".join(
         f"<tr><th scope=row>{_html(first)}</th>{''.join(f'<td>{_html(cell)}</td>' for cell in rest)}</tr>"
@@ -114,5 +119,5 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
     return f"<table><caption>{_html(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _html(text: str) -> str:
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text))
+def _html(text: _Cell) -> str:
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", both("{}", text).html)

@@ -23,13 +23,15 @@ from mmmrs_demo.catalog import BASE, LORA
 from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.grid import Grid
 from mmmrs_demo.outputs import PNG
-from mmmrs_demo.prompt import PAPER_PROMPTS
+from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import discard, fresh_folder, kept, thumbnail
 from mmmrs_demo.ui.job import without_choice
+from mmmrs_demo.ui.language import both, marked
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.run import OfSeveral, Several, running
-from mmmrs_demo.ui.stage import Actions, counted
+from mmmrs_demo.ui.progress import counted
+from mmmrs_demo.ui.run import PICTURE, OfSeveral, Several, running
+from mmmrs_demo.ui.stage import Actions
 from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from mmmrs_demo.ui.visits import Updates
 
 _USUAL = {"rows": "weather", "columns": "gsd"}
+_LONGEST = "Longest prompt that the model reads"
 _NONE = ""  # Gradio keeps None for itself
 _ZIP = "mmmrs_grid.zip"
 _MINUTE = 60  # seconds
@@ -74,6 +77,10 @@ def compare_tab(page: Page) -> None:
         with gr.Column(min_width=340):
             sides = [_Side.lay_out(name, axes) for name in _USUAL]
             planned = gr.Markdown(elem_classes="about")
+    said = {name: field for side in sides for name, field in side.fields.items()}
+    controls.composed_prompt(
+        page, {**parts, **said}, PAPER_PROMPTS[0], partial(_longest, page.catalog, page.settings), _LONGEST
+    )
     page.absences(BASE, LORA)
     actions = Actions.lay_out("Compare")
     settings = controls.advanced_settings(page)
@@ -121,13 +128,14 @@ def compare_tab(page: Page) -> None:
             return {actions.progress: actions.goes_on(), **shown(left)}
         return shown(last) if last and last.sheet.is_file() else {table: gr.update(visible=False)}
 
-    said = {name: field for side in sides for name, field in side.fields.items()}
-    form = {"bundle": page.bundle, **parts, **settings, **said}
+    page.forms[tab_here().id] = {**parts, **settings, **said}
+    page.restores |= {side.values: partial(side.restored, axes) for side in sides}
+    form = {"bundle": page.bundle, **page.forms[tab_here().id]}
     outputs = [table, sheet, archive, last, pace]
     Visits.here().places[actions.place] = Place(tab_here(), str(tab_here().label), outputs, again)
     actions.connect(work, form, outputs, put_back, [last])
     for side in sides:
-        side.axis.change(partial(_values, axes), side.axis, side.values, **_RAW)
+        side.axis.input(partial(_values, axes), side.axis, side.values, **_RAW)
     gr.on(None, _planned, [*said.values(), pace], planned, **_RAW)  # on load, and when any of them changes
     gr.on(None, partial(_asked, list(parts)), [side.axis for side in sides], list(parts.values()), **_RAW)
 
@@ -149,7 +157,21 @@ class _Side:
     @property
     def fields(self) -> dict[str, Component]:
         """What a person can say, by parameter of `Grid.of`."""
-        return {self.name: self.axis, f"{self.name.removesuffix('s')}_values": self.values}
+        return {self.name: self.axis, self.values_name: self.values}
+
+    @property
+    def values_name(self) -> str:
+        """What the values are called."""
+        return f"{self.name.removesuffix('s')}_values"
+
+    def restored(self, axes: dict[str, Axis], said: dict[str, Any]) -> dict[str, Any]:
+        """Return the update of the values for what a form said, with the choices of their axis."""
+        key, values = said.get(self.name), said.get(self.values_name)
+        axis = axes.get(str(key))
+        if axis is None:
+            return _values(axes, _NONE) if key == _NONE else gr.skip()
+        fit = isinstance(values, list) and all(axis.numbers or value in axis.choices for value in values)
+        return _values(axes, axis.key) | ({"value": values} if fit else {})
 
     @classmethod
     def lay_out(cls, name: str, axes: dict[str, Axis]) -> _Side:
@@ -224,7 +246,7 @@ class GridJob:
         """Make it, or go on with it; raises UserError and, soon after `stop` is set, Stopped."""
         folder, begun = self.begin(room)
         total = sum(map(len, begun.cells(self.catalog)))
-        several, seconds = Several(total, tell, "Picture"), None
+        several, seconds = Several(total, tell, PICTURE), None
         made = grid.make(
             begun,
             engine,
@@ -279,7 +301,7 @@ def _left(room: Path, catalog: Catalog) -> Compared | None:
 
 
 def _choices(axis: Axis) -> list[tuple[str, str]]:
-    return [(label, word) for word, label in axis.choices.items()]
+    return [(marked(label), word) for word, label in axis.choices.items()]
 
 
 def _values(axes: dict[str, Axis], key: str) -> dict[str, Any]:
@@ -291,9 +313,19 @@ def _values(axes: dict[str, Axis], key: str) -> dict[str, Any]:
         choices=_choices(axis),
         value=list(axis.usual),
         allow_custom_value=axis.numbers,
-        info="or type others" if axis.numbers else None,
+        info=marked("or type others") if axis.numbers else None,
         visible=True,
     )
+
+
+def _longest(catalog: Catalog, settings: Settings, **form: Any) -> str:
+    """Return the longest prompt of a grid, or what is wrong with it."""
+    parts = {part: form.pop(part) for part in Prompt.model_fields}
+    try:
+        asked = Grid.of(controls.to_text(parts), **form, catalog=catalog, settings=settings)
+    except UserError as error:
+        return str(error)
+    return max((cell.request.prompt.text for row in asked.cells(catalog) for cell in row), key=len)
 
 
 def _asked(parts: list[str], *differing: str) -> list[dict[str, Any]]:
@@ -309,11 +341,13 @@ def _planned(rows: str, row_values: list[str], columns: str, column_values: list
         grid.check_count(count)
     except UserError as error:
         return str(error)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    pictures = both("1 picture") if count == 1 else both("{} pictures", count)
     if pace is None:
-        return f"{pictures}."
+        return both("{}.", pictures).html
     seconds = pace * count
-    return f"{pictures}, about " + (f"{seconds:.0f} s." if seconds < 2 * _MINUTE else f"{seconds / _MINUTE:.0f} min.")
+    short = seconds < 2 * _MINUTE
+    time = both("{} s", f"{seconds:.0f}") if short else both("{} min", f"{seconds / _MINUTE:.0f}")
+    return both("{}, about {}.", pictures, time).html
 
 
 def _table(begun: Grid, catalog: Catalog, folder: Path) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.prompt import GSD_LEVELS, MAX_TOKENS, SATELLITES, WEATHERS, GSDLevel, Prompt, count, overflow
 from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.request import MAX_SAMPLES, SCHEDULERS, TextRequest, TranslationRequest, parse_request
+from mmmrs_demo.ui.job import MAX_PICTURES
+from mmmrs_demo.ui.language import marked
 from mmmrs_demo.ui.page import QUIET, defaults
 from mmmrs_demo.ui.presets import IDEAS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Sized
+    from collections.abc import Callable, Sequence, Sized
 
     from gradio.components import Component
 
@@ -114,50 +116,67 @@ def presets(label: str, presets: Sequence[Preset], fields: dict[str, Component])
     row.click(fill, row, [fields[name] for name in used], **QUIET)
 
 
-def composed_prompt(page: Page, parts: dict[str, Component], prompt: Prompt) -> None:
-    """Show the prompt that the parts compose and its tokens, live; a note says where they are too many."""
+def _composed(**parts: str) -> str:
+    try:
+        return Prompt(**parts).text
+    except ValidationError as error:
+        return explain(error)
+
+
+def composed_prompt(
+    page: Page,
+    form: dict[str, Component],
+    prompt: Prompt,
+    compose: Callable[..., str] = _composed,
+    label: str = _READ,
+) -> None:
+    """Show the prompt that a form composes and its tokens, live; a note says where they are too many.
+
+    Args:
+        page: Where it belongs.
+        form: Components by name of the value; where nothing else is said, the parts of a prompt.
+        prompt: What it composes at first.
+        compose: Returns the text of the prompt for those values.
+        label: What is said above it.
+    """
     shown = gr.Textbox(
         prompt.text,
-        label=_READ,
+        label=label,
         lines=1,
         interactive=False,
         elem_classes="composed",
     )
     note = gr.HTML(visible=False, elem_classes="note")
 
-    def compose(**parts: str) -> str:
-        try:
-            return Prompt(**parts).text
-        except ValidationError as error:
-            return explain(error)
-
     def measure(key: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
         def tokenize(words: str) -> Sized:
             return page.engine.tokenize(key, words)
 
         try:
-            label, said = f"{_READ}: {count(text, tokenize)} of {MAX_TOKENS} tokens", overflow(text, tokenize) or ""
+            counted, said = f": {count(text, tokenize)}/{MAX_TOKENS}", overflow(text, tokenize) or ""
         except UserError:  # the bundle has no tokenizer yet; the note on missing weights says so
-            label, said = _READ, ""
-        return gr.update(label=label), gr.update(value=escape(said), visible=bool(said))
+            counted, said = "", ""
+        return gr.update(label=marked(label) + counted), gr.update(value=escape(said), visible=bool(said))
 
-    gr.on(None, compose, inputs_kwargs=parts, outputs=shown, trigger_mode="always_last", **QUIET)
+    raw = QUIET | {"preprocess": False}  # numbers may be typed that are none of the choices
+    gr.on(None, compose, inputs_kwargs=form, outputs=shown, trigger_mode="always_last", **raw)
     gr.on(None, measure, [page.bundle, shown], [shown, note], trigger_mode="always_last", **QUIET)
 
 
-def advanced_settings(page: Page, translation: str | None = None) -> dict[str, Component]:
+def advanced_settings(page: Page, translation: str | None = None, *, several: bool = False) -> dict[str, Component]:
     """Lay out the settings, folded away and filled with the defaults of the bundle in use.
 
     Args:
         page: Where they belong.
         translation: Key of a translation, whose settings have a ControlNet scale and samples.
+        several: Whether one click may make several pictures.
 
     Returns:
-        Components by field of a request, and `metadata`, whether files keep their settings, which `to_request` expects
-        to be seen to by then.
+        Components by field of a request, and two that `to_request` expects to be seen to by then: `metadata`, whether
+        files keep their settings, and `pictures`, how many are made, where that may be several.
     """
     with gr.Accordion("Advanced settings", open=False):
-        fields = _settings(page.settings, defaults(page.first, translation))
+        fields = _settings(page.settings, defaults(page.first, translation), several=several)
         reset = gr.Button("Reset settings", size="sm")
     page.follow_defaults(fields, translation)
 
@@ -170,7 +189,7 @@ def advanced_settings(page: Page, translation: str | None = None) -> dict[str, C
     return fields
 
 
-def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Component]:
+def _settings(settings: Settings, defaults: dict[str, Any], *, several: bool) -> dict[str, Component]:
     fields: dict[str, Component] = {}
     fields["negative_prompt"] = gr.Textbox(
         label="Negative prompt", placeholder="what the picture should not show", lines=1, max_lines=3
@@ -198,6 +217,10 @@ def _settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Compone
             fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1)
             random = gr.Button("Random seed", size="sm")
     random.click(str, None, fields["seed"], **QUIET)
+    if several:
+        fields["pictures"] = gr.Slider(
+            1, MAX_PICTURES, 1, step=1, label="Pictures", info="each has the seed after the one before"
+        )
     if "controlnet_scale" in defaults:
         fields["samples"] = gr.Slider(1, MAX_SAMPLES, 1, step=1, label="Samples", info="the picture is their mean")
     if "width" in defaults:

@@ -8,11 +8,12 @@ import gradio as gr
 
 from mmmrs_demo.catalog import BASE, LORA
 from mmmrs_demo.ui import controls
-from mmmrs_demo.ui.job import Job, text_job
+from mmmrs_demo.ui.job import Job, text_jobs
 from mmmrs_demo.ui.modalities import modalities_of_result
 from mmmrs_demo.ui.page import TEXT
 from mmmrs_demo.ui.presets import OWN, PAPER
-from mmmrs_demo.ui.stage import Actions, Result, connect
+from mmmrs_demo.ui.result import Result, connect
+from mmmrs_demo.ui.stage import Actions
 
 if TYPE_CHECKING:
     from mmmrs_demo.ui.page import Page
@@ -27,7 +28,7 @@ def generate_tab(page: Page) -> None:
             controls.composed_prompt(page, parts, first)
             page.absences(BASE, LORA)
             actions = Actions.lay_out("Generate")
-            settings = controls.advanced_settings(page)
+            settings = controls.advanced_settings(page, several=True)
         with gr.Column(min_width=340, elem_classes="result"):
             result = Result.lay_out(
                 gr.Image(
@@ -43,8 +44,8 @@ def generate_tab(page: Page) -> None:
     controls.presets("Prompts from the paper", PAPER, page.forms[TEXT])
     controls.presets("More to try", OWN, page.forms[TEXT])
 
-    def prepare(*, metadata: bool, **form: Any) -> Job:
-        return text_job(controls.to_text(form), page.catalog, page.settings, metadata=metadata)
+    def prepare(*, pictures: int, metadata: bool, **form: Any) -> list[Job]:
+        return text_jobs(controls.to_text(form), pictures, page.catalog, page.settings, metadata=metadata)
 
     connect(page.engine, prepare, {"bundle": page.bundle, **page.forms[TEXT]}, actions, result)
     modalities_of_result(page, result)

@@ -15,6 +15,7 @@ from mmmrs_demo.errors import UserError
 from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.ui.cache import discard, fresh_folder
 from mmmrs_demo.ui.controls import form_values
+from mmmrs_demo.ui.language import marked
 from mmmrs_demo.ui.page import QUIET, TEXT
 from mmmrs_demo.ui.stage import told
 from mmmrs_demo.ui.visits import MOST_KEPT, Kept, Updates, Visitor, Visits
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _ANSWERED: dict[str, Any] = QUIET | {"queue": True, "concurrency_limit": None}
 _ZIP = "mmmrs_history.zip"
+_ONLINE = "online"
+_WHEN_ONLINE = f"() => addEventListener('online', () => document.getElementById('{_ONLINE}').click())"
 
 
 def history(page: Page, blocks: gr.Blocks, tabs: gr.Tabs) -> None:
@@ -51,6 +54,7 @@ class _History:
         actions: Buttons that do something with it, by name.
         pack: Makes the zip of all.
         download: Gives it.
+        online: Pressed by the browser when its connection is there again.
     """
 
     page: Page
@@ -63,6 +67,7 @@ class _History:
     actions: dict[str, gr.Button]
     pack: gr.Button
     download: gr.DownloadButton
+    online: gr.Button
 
     @classmethod
     def lay_out(cls, page: Page, tabs: gr.Tabs) -> _History:
@@ -92,15 +97,17 @@ class _History:
                 everything = gr.Button("Zip all", size="md")
                 download = gr.DownloadButton("Download zip", visible=False, size="md")
         keys, chosen = gr.State([]), gr.State("")
-        return cls(page, Visits.here(), tabs, fold, thumbnails, keys, chosen, actions, everything, download)
+        online = gr.Button(visible="hidden", elem_id=_ONLINE)
+        return cls(page, Visits.here(), tabs, fold, thumbnails, keys, chosen, actions, everything, download, online)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Make it work."""
         token, places = self.visits.token, self.visits.places.values()
         shown = [self.fold, self.thumbnails, self.keys, self.chosen, *self.actions.values(), self.download]
         back = dict.fromkeys(part for one in self.visits.returns.values() for part in one.outputs)
-        loaded = blocks.load(self._come_back, token, [token, self.tabs, *back], **_ANSWERED)
-        ends: list[Any] = [blocks.load, self.fold.expand, *(ended.then for ended in (loaded, *self.visits.ends))]
+        came = gr.on([blocks.load, self.online.click], self._come_back, token, [token, self.tabs, *back], **_ANSWERED)
+        blocks.load(None, None, None, js=_WHEN_ONLINE)
+        ends: list[Any] = [blocks.load, self.fold.expand, *(ended.then for ended in (came, *self.visits.ends))]
         for event in ends:
             event(self._refresh, [token, self.keys], shown, **_ANSWERED)
         self.thumbnails.select(self._choose, self.keys, [self.chosen, *self.actions.values()], **QUIET)
@@ -116,7 +123,7 @@ class _History:
 
     async def _come_back(self, request: gr.Request, token: str | None) -> AsyncGenerator[Updates]:
         yield {self.visits.token: self.visits.token_of(token, str(request.session_hash))}
-        if made := await self.visits.left_alone(self._visitor(request, token)):
+        if made := await self.visits.left_alone(self._visitor(request, token), str(request.session_hash)):
             if place := self.visits.places.get(made.place):
                 yield {self.tabs: gr.Tabs(selected=place.tab.id)}
             async with aclosing(self.visits.returns[made.place].watch(made, str(request.session_hash))) as shown:
@@ -129,7 +136,7 @@ class _History:
         if now == keys:
             return {self.keys: gr.skip()}
         return {
-            self.fold: gr.update(label=f"History ({len(kept)})", visible=bool(kept)),
+            self.fold: gr.update(label=f"{marked('History')} ({len(kept)})", visible=bool(kept)),
             self.thumbnails: gr.update(value=[self._captioned(one) for one in kept], selected_index=None),
             self.keys: now,
             self.chosen: "",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called
@@ -16,8 +16,9 @@ from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.outputs import PNG
 from mmmrs_demo.provenance import settings_kept
 from mmmrs_demo.raster import read_tile
-from mmmrs_demo.request import TextRequest, TranslationRequest
+from mmmrs_demo.request import MAX_SEED, TextRequest, TranslationRequest
 from mmmrs_demo.ui.cache import cached, discard, handed_out, kept
+from mmmrs_demo.ui.language import Sentence, both
 from mmmrs_demo.ui.run import Effort, EngineLike, News
 from mmmrs_demo.ui.tile import glance, glance_at_spread, is_picture, look, reduced
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from mmmrs_demo.catalog import Bundle, Catalog
     from mmmrs_demo.radiometry import Quantity
     from mmmrs_demo.settings import Settings
+
+MAX_PICTURES = 8
+"""Pictures from words that one click makes."""
 
 AnyRequest = TypeVar("AnyRequest", TextRequest, TranslationRequest)
 
@@ -81,15 +85,19 @@ class Outcome:
     made: Made
     before: str | None
     title: str
-    compared: tuple[str, ...] = ()
+    compared: tuple[Sentence | str, ...] = ()
 
 
-Comparing = Callable[[Callable[[News], None], threading.Event], list[str]]
+Comparing = Callable[[Callable[[News], None], threading.Event], list[Sentence | str]]
 """Returns how near a result comes to a reference, a paragraph each; raises Stopped soon after the event is set."""
 
 
 class Job(Protocol):
     """One run to be."""
+
+    @property
+    def name(self) -> Sentence | str:
+        """What a sentence calls it, among others of its kind."""
 
     def effort(self, catalog: Catalog) -> Effort | None:
         """Return what has to be done; None of a scene, which is not counted in steps."""
@@ -120,6 +128,11 @@ class TextJob:
     request: TextRequest
     settings: Settings
     metadata: bool = True
+
+    @property
+    def name(self) -> Sentence:
+        """What tells it from the others of one click."""
+        return both("seed {}", self.request.seed)
 
     def effort(self, catalog: Catalog) -> Effort | None:
         """Return what has to be done."""
@@ -166,6 +179,11 @@ class FileJob:
     units: bool = False
     metadata: bool = True
 
+    @property
+    def name(self) -> str:
+        """What the upload is called."""
+        return called(self.file)
+
     def effort(self, catalog: Catalog) -> Effort | None:
         """Return what has to be done."""
         bundle = catalog.bundle(self.request.bundle or self.settings.bundle)
@@ -202,7 +220,9 @@ class FileJob:
         """Return what gives the figures, or the reason why there are none, and says how the reference was read."""
         return partial(self._compared, made, self.reference) if self.reference else None
 
-    def _compared(self, made: Made, reference: Path, _: Callable[[News], None], stop: threading.Event) -> list[str]:
+    def _compared(
+        self, made: Made, reference: Path, _: Callable[[News], None], stop: threading.Event
+    ) -> list[Sentence | str]:
         from mmmrs_demo.compare import compare
 
         try:
@@ -210,12 +230,31 @@ class FileJob:
         except UserError as error:  # the result is there all the same
             return [str(error)]
         figures = " · ".join(f"{name} {figure}" for name, figure in found.facts.items())
-        return list(filter(None, (f"Beside {called(reference)}: {figures}", " ".join(found.notes))))
+        return [both("Beside {}: {}", called(reference), figures), *filter(None, [" ".join(found.notes)])]
 
 
 def text_job(request: TextRequest, catalog: Catalog, settings: Settings, *, metadata: bool = True) -> Job:
     """Return the job that makes a picture from words, whose file keeps its request or, without `metadata`, does not."""
     return TextJob(without_choice(request, catalog.bundle(request.bundle or settings.bundle)), settings, metadata)
+
+
+def text_jobs(
+    request: TextRequest, pictures: Any, catalog: Catalog, settings: Settings, *, metadata: bool = True
+) -> list[Job]:
+    """Return the jobs that make pictures from words with one seed after the other; more than one draw it beforehand.
+
+    Raises:
+        UserError: There is no such number of pictures, or of seeds.
+    """
+    if pictures not in range(1, MAX_PICTURES + 1):
+        raise UserError(f"One click makes 1 to {MAX_PICTURES} pictures, not {str(pictures)[:40]}.")
+    requests = [request]
+    if pictures > 1:
+        first = cast("int", catalog.bundle(request.bundle or settings.bundle).complete(request).seed)
+        if first > (last := MAX_SEED + 1 - pictures):
+            raise UserError(f"The seed of {pictures} pictures should be at most {last}, not {first}.")
+        requests = [request.model_copy(update={"seed": first + number}) for number in range(int(pictures))]
+    return [text_job(one, catalog, settings, metadata=metadata) for one in requests]
 
 
 def translation_job(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ from mmmrs_demo.provenance import Found, find, parse_parameters
 from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.ui.cache import uploaded
 from mmmrs_demo.ui.controls import form_values
+from mmmrs_demo.ui.language import Sentence, both, joined
 from mmmrs_demo.ui.page import QUIET, TEXT, remembered
 from mmmrs_demo.ui.stage import told
 
@@ -45,21 +45,21 @@ def load_settings(page: Page, tabs: gr.Tabs) -> None:
 
     def from_text(text: str, bundle: str) -> dict[Any, Any]:
         with told():
-            return fill(parse_parameters(text), "the text", bundle)
+            return fill(parse_parameters(text), both("the text"), bundle)
 
-    def fill(found: Found, who: str, bundle: str) -> dict[Any, Any]:
+    def fill(found: Found, who: Sentence | str, bundle: str) -> dict[Any, Any]:
         request = found.request
         key = request.bundle if request.bundle in page.catalog.bundles else bundle
         complete = page.catalog.bundle(key).complete(request)
         values = form_values(complete.model_copy(update={"seed": request.seed}))  # one that was drawn now says nothing
         tab = request.translation if isinstance(request, TranslationRequest) else TEXT
         filled = {component: values[name] for name, component in page.forms[tab].items() if name in values}
-        said = " ".join((f"The settings of {who} are in the form.", *_beside(page, found, key)))
+        said = joined(" ", both("The settings of {} are in the form.", who), *_beside(page, found, key))
         return {
             **filled,
             tabs: gr.Tabs(selected=tab),
             page.bundle: key,
-            note: gr.update(value=escape(said), visible=True),
+            note: gr.update(value=said.html, visible=True),
         }
 
     fields = [component for form in page.forms.values() for component in form.values()]
@@ -69,23 +69,22 @@ def load_settings(page: Page, tabs: gr.Tabs) -> None:
     gr.on([button.click, text.submit], from_text, [text, page.bundle], outputs, **answered)
 
 
-def _beside(page: Page, found: Found, bundle: str) -> list[str]:
+def _beside(page: Page, found: Found, bundle: str) -> list[Sentence | str]:
     """Return what there is to say beside the settings that are in the form, a sentence each."""
-    said = list(found.problems)
+    said: list[Sentence | str] = list(found.problems)
     request = found.request
     if request.bundle not in (None, bundle):
         title = page.catalog.bundle(bundle).title
         wanted = called(request.bundle or "", request.bundle)
-        said.insert(0, f"There is no model {wanted} here: it is {title} now, and the picture will be another.")
+        said.insert(0, both("There is no model {} here: it is {} now, and the picture will be another.", wanted, title))
     if isinstance(request, TranslationRequest):
         source = TRANSLATIONS[request.translation].source.label
-        known = (
-            f", whose pixels have the SHA-256 {request.source_sha256[:_HASH_SHOWN]}…" if request.source_sha256 else ""
-        )
+        sha256 = request.source_sha256
+        known = both(", whose pixels have the SHA-256 {}…", sha256[:_HASH_SHOWN]) if sha256 else ""
         bands = found.details.get("bands")  # it may come from anywhere
         numbers = [str(band) for band in bands[:3] if isinstance(band, int)] if isinstance(bands, list) else []
-        read = f", and read its bands {', '.join(numbers)}" if numbers else ""
-        said.append(f"Choose the same {source} tile again{known}{read}.")
+        read = both(", and read its bands {}", ", ".join(numbers)) if numbers else ""
+        said.append(both("Choose the same {} tile again{}{}.", source, known, read))
     return said
 
 
@@ -98,9 +97,16 @@ def remember_forms(page: Page, blocks: gr.Blocks) -> None:
     forms: list[dict[str, Component]] = [{"bundle": page.bundle}, *page.forms.values()]
     fields = [component for form in forms for component in form.values()]
 
+    def back(component: Component, name: str, said: Any) -> Any:
+        if not isinstance(said, dict):
+            return gr.skip()
+        if restore := page.restores.get(component):
+            return restore(said)
+        return said[name] if _fits(component, said.get(name)) else gr.skip()
+
     def recall(*stored: Any) -> list[Any]:
         return [
-            value if isinstance(said, dict) and _fits(component, value := said.get(name)) else gr.skip()
+            back(component, name, said)
             for form, said in zip(forms, stored, strict=True)
             for name, component in form.items()
         ]

@@ -16,8 +16,9 @@ from mmmrs_demo.make import translate_file
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.ui.cache import cached, discard, handed_out, kept, thumbnail
-from mmmrs_demo.ui.run import Several, running
-from mmmrs_demo.ui.stage import Actions, counted
+from mmmrs_demo.ui.progress import counted
+from mmmrs_demo.ui.run import PICTURE, Several, running
+from mmmrs_demo.ui.stage import Actions
 from mmmrs_demo.ui.tile import glance
 from mmmrs_demo.ui.visits import Kept, Place, Updates, Visits, keep, tab_here
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from mmmrs_demo.settings import Settings
     from mmmrs_demo.ui.job import FileJob, Job, Outcome
     from mmmrs_demo.ui.page import Page
+    from mmmrs_demo.ui.result import Result
     from mmmrs_demo.ui.run import EngineLike, News
-    from mmmrs_demo.ui.stage import Result
 
 _MADE = tuple(one for one in TRANSLATIONS.values() if one.source is Modality.RGB)
 _NDVI = "NDVI"
@@ -74,7 +75,7 @@ class ModalitiesJob:
         from mmmrs_demo.ndvi import write_ndvi
 
         folder = kept(room, self.request.model_dump(), self.file, self.bands)
-        several, request, made = Several(len(_MADE), tell, "Picture"), self.request, {}
+        several, request, made = Several(len(_MADE), tell, PICTURE), self.request, {}
         for number, translation in enumerate(_MADE, 1):
             label = translation.target.label
             out = folder / translation.key

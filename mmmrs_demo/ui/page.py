@@ -11,8 +11,11 @@ from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, part_title
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.request import TextRequest, TranslationRequest
+from mmmrs_demo.ui.language import both, marked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradio.components import Component
 
     from mmmrs_demo.settings import Settings
@@ -41,18 +44,20 @@ class Page:
         bundle: Holds the key of the chosen bundle; hidden where there is only one.
         memory: Holds the same in the browser.
         corner: Place beneath the head for what all tabs share.
-        forms: Of each tab that makes pictures, by its id: components by what `controls.form_values` calls them.
+        forms: Of each tab that makes pictures, by its id: components by name, as `controls.form_values` calls them.
+        restores: How a component comes back that hangs on others: given what its form said, its update.
     """
 
     def __init__(self, engine: EngineLike, catalog: Catalog, settings: Settings) -> None:
         self.engine = engine
         self.catalog = catalog
         self.settings = settings
-        self.forms: dict[str, dict[str, Component]] = {}
+        self.forms: dict[Any, dict[str, Component]] = {}
+        self.restores: dict[Component, Callable[[dict[str, Any]], Any]] = {}
         bundles = catalog.bundles
         with gr.Row(elem_classes="head"):
             with gr.Column(scale=2, min_width=320):
-                gr.Markdown(f"# {TITLE}\n{_PURPOSE}")
+                gr.Markdown(f"# {TITLE}\n{marked(_PURPOSE)}")
             with gr.Column(scale=1, min_width=320):
                 self.bundle = gr.Dropdown(
                     [(one.title, one.key) for one in bundles.values()],
@@ -121,7 +126,8 @@ def defaults(bundle: Bundle, translation: str | None = None) -> dict[str, Any]:
 
 
 def _description(bundle: Bundle) -> str:
-    return f"**{bundle.title}** · {bundle.summary} Licence: {bundle.licence}. Every picture made here is synthetic."
+    always = both("Licence: {}. Every picture made here is synthetic.", bundle.licence)
+    return f"**{bundle.title}** · {bundle.summary} {always.html}"
 
 
 def _absences(catalog: Catalog, bundle: Bundle, parts: tuple[str, ...]) -> str:
@@ -130,6 +136,7 @@ def _absences(catalog: Catalog, bundle: Bundle, parts: tuple[str, ...]) -> str:
     for part in parts:
         location = catalog.locate(bundle, part)
         if location.kind == "hub" and not here[part]:
-            said.append(f"The {part_title(part)} will be fetched from the Hub at the first run: {location.where}.")
+            fetched = "The {} will be fetched from the Hub at the first run: {}."
+            said.append(both(fetched, both(part_title(part)), location.where).html)
         said.append(location.hint)
     return "\n\n".join(filter(None, said))

@@ -35,29 +35,34 @@ PAPER = tuple(
 )
 """The paper's prompts for pictures from words."""
 
-_FIELDS = {"caption": "a satellite image shows farmland with a village", "gsd": "low", "satellite": "Sentinel-2"}
+_prompt = Prompt.model_construct  # unchecked, so that importing this file reads no settings
+_FIELDS: dict[str, Any] = {
+    "caption": "a satellite image shows farmland with a village",
+    "gsd": "low",
+    "satellite": "Sentinel-2",
+}
 
 OWN = (
     # With one seed, what differs between these is the weather.
     *(
-        Preset(f"One place: {weather or 'clear'}", Prompt(weather=weather, **_FIELDS), {"seed": "7"})
+        Preset(f"One place: {weather or 'clear'}", _prompt(weather=weather, **_FIELDS), {"seed": "7"})
         for weather in (None, "fog", "snow", "night")
     ),
     Preset(
         "Harbour · ultra-high",
-        Prompt(gsd="ultra-high", caption="a satellite image shows a harbour with ships", satellite="Google Earth"),
+        _prompt(gsd="ultra-high", caption="a satellite image shows a harbour with ships", satellite="Google Earth"),
     ),
     Preset(
         "River in a forest · ordinary",
-        Prompt(gsd="ordinary", caption="a satellite image shows a river in a forest", satellite="GF1"),
+        _prompt(gsd="ordinary", caption="a satellite image shows a river in a forest", satellite="GF1"),
     ),
     Preset(
         "Desert · ultra-low",
-        Prompt(gsd="ultra-low", caption="a satellite image shows sand dunes in a desert", satellite="TG2"),
+        _prompt(gsd="ultra-low", caption="a satellite image shows sand dunes in a desert", satellite="TG2"),
     ),
     Preset(
         "Coast by Sentinel-1 · low",
-        Prompt(gsd="low", caption="a satellite image shows a city on the coast", satellite="Sentinel-1"),
+        _prompt(gsd="low", caption="a satellite image shows a city on the coast", satellite="Sentinel-1"),
     ),
 )
 """Ours, which show what the other words do."""

@@ -20,11 +20,16 @@ from mmmrs_demo.ui import zerogpu
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sized
 
+    from mmmrs_demo.ui.language import Sentence
+
 LOOK_EVERY = 0.15
 """Seconds between two looks at a running job."""
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
 """Arguments of every event for programs that runs the model; those of the page wait in the line below instead."""
+
+FILE, PICTURE = "File {} of {}: {}", "Picture {} of {}: {}"
+"""What is said of one of several; the places are for its number, how many there are, and its name."""
 
 T = TypeVar("T")
 
@@ -39,15 +44,15 @@ class OfSeveral:
         name: What a sentence calls it.
         news: How far it has come; None at its beginning.
         seconds_left: Until all are made, as it seems; None where nothing is known yet.
-        what: What they are.
+        what: Words for it, with places for the number, how many there are, and the name.
     """
 
     number: int
     total: int
-    name: str
+    name: Sentence | str
     news: Step | Progress | None = None
     seconds_left: float | None = None
-    what: str = "File"
+    what: str = FILE
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,14 @@ class Several:
         made: How many were made since it began; those that were there already took no time.
     """
 
-    def __init__(self, total: int, tell: Callable[[News], None], what: str = "File") -> None:
-        """Begin; `what` they are."""
+    def __init__(self, total: int, tell: Callable[[News], None], what: str = FILE) -> None:
+        """Begin; `what` is as in `OfSeveral`."""
         self.made = 0
         self._total, self._tell, self._what = total, tell, what
-        self._number, self._name, self._began = 1, "", time.monotonic()
+        self._number, self._began = 1, time.monotonic()
+        self._name: Sentence | str = ""
 
-    def next_is(self, number: int, name: str) -> None:
+    def next_is(self, number: int, name: Sentence | str) -> None:
         """Tell that one is begun: its number from 1, and what a sentence calls it."""
         self._number, self._name = number, name
         self.told()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,10 @@ from mmmrs_demo.provenance import settings_kept
 from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import discard, fresh_folder, handed_out, kept, thumbnail, uploaded
 from mmmrs_demo.ui.job import without_choice
+from mmmrs_demo.ui.language import Sentence, both, joined
+from mmmrs_demo.ui.progress import counted
 from mmmrs_demo.ui.run import Several, running
-from mmmrs_demo.ui.stage import Actions, counted
+from mmmrs_demo.ui.stage import Actions
 from mmmrs_demo.ui.tile import glance
 from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
 
@@ -118,19 +119,21 @@ class Packed:
     thumbnail: Path | None = None
 
     @classmethod
-    def of(cls, out: Path, file: Path, notes: Sequence[str] = ()) -> Packed:
+    def of(cls, out: Path, file: Path, notes: Sequence[Sentence | str] = ()) -> Packed:
         """Pack the output folder of a batch; `notes` are further sentences."""
         pack(out, file)
         entries = batch.entries(out)
         failed = [entry for entry in entries if entry.error]
-        counts = {"translated": len(entries) - len(failed), "failed": len(failed)}
-        counted = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-        told = [f"{_folder(entry)}{entry.error}" for entry in failed[:_SHOWN]]
+        counts = {"{} translated": len(entries) - len(failed), "{} failed": len(failed)}
+        counted = [both(state, f"{count:,}") for state, count in counts.items() if count]
+        told: list[Sentence | str] = [f"{_folder(entry)}{entry.error}" for entry in failed[:_SHOWN]]
         if len(failed) > _SHOWN:
-            told.append(f"And {len(failed) - _SHOWN:,} more, which {batch.MANIFEST}.csv in the zip names.")
-        reasons = "".join(f"<li>{escape(sentence)}</li>" for sentence in told)
-        said = [f"<p>{escape(sentence)}</p>" for sentence in (f"{counted}.", *notes)]
-        return cls(file, "".join([said[0], f"<ul>{reasons}</ul>" if reasons else "", *said[1:]]))
+            more = f"{len(failed) - _SHOWN:,}"
+            told.append(both("And {} more, which {} in the zip names.", more, f"{batch.MANIFEST}.csv"))
+        reasons = "".join(f"<li>{both('{}', reason).html}</li>" for reason in told)
+        said = (both("{}.", joined(", ", *counted)), *notes)
+        first, *rest = [f"<p>{both('{}', sentence).html}</p>" for sentence in said]
+        return cls(file, "".join([first, f"<ul>{reasons}</ul>" if reasons else "", *rest]))
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,9 @@ def _folder(entry: batch.Entry) -> str:
     return f"{folder}: " if folder.name else ""
 
 
-def _said(passed_over: list[str]) -> list[str]:
+def _said(passed_over: list[str]) -> list[Sentence]:
     if not passed_over:
         return []
     names, more = ", ".join(map(called, passed_over[:3])), len(passed_over) - 3
-    return [f"Passed over, as hidden or no picture: {names}{f' and {more:,} more' if more > 0 else ''}."]
+    said = both("{} and {} more", names, f"{more:,}") if more > 0 else names
+    return [both("Passed over, as hidden or no picture: {}.", said)]

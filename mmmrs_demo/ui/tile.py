@@ -17,6 +17,7 @@ from mmmrs_demo.outputs import PNG, suffix_of
 from mmmrs_demo.radiometry import Quantity, Stretch
 from mmmrs_demo.raster import check_smallest
 from mmmrs_demo.ui.cache import beside
+from mmmrs_demo.ui.language import both, joined
 
 if TYPE_CHECKING:
     from mmmrs_demo.bands import BandChoice
@@ -83,9 +84,9 @@ def look(
         stretch = raster.stretch(choice, quantity)
         said = (unknown,) if unknown else (choice.grounds, stretch.sentence)
         about = (
-            f"{raster.width:,} × {raster.height:,} px",
-            *((f"{raster.gsd:g} m per pixel",) if raster.gsd else ()),
-            f"{len(raster.bands)} band{'s' if len(raster.bands) > 1 else ''}",
+            both("{} × {} px", f"{raster.width:,}", f"{raster.height:,}"),
+            *((both("{} m per pixel", f"{raster.gsd:g}"),) if raster.gsd else ()),
+            both("{} bands", len(raster.bands)) if len(raster.bands) > 1 else both("1 band"),
         )
         numbers = "-".join(map(str, choice.numbers))
         name = f"{file.name}{PREVIEW}{modality}-{numbers}{f'-{quantity}' if quantity else ''}{PNG}"
@@ -94,7 +95,7 @@ def look(
             bands="" if unknown else ", ".join(map(str, choice.numbers)),
             choice=bool(unknown) or len(raster.bands) > len(choice.numbers),
             level=raster.level.key if raster.level else "",
-            facts=f"<p>{' · '.join(about)}</p><p>{escape(' '.join((*said, *raster.notes)))}</p>",
+            facts=f"<p>{joined(' · ', *about).html}</p><p>{escape(' '.join((*said, *raster.notes)))}</p>",
         )
 
 

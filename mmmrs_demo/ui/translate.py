@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.radiometry import Quantity
 from mmmrs_demo.raster import read_tile
 from mmmrs_demo.ui import controls
-from mmmrs_demo.ui.cache import uploaded
+from mmmrs_demo.ui.cache import fresh_folder, uploaded
 from mmmrs_demo.ui.job import Job, translation_job
 from mmmrs_demo.ui.modalities import modalities_of_tile
 from mmmrs_demo.ui.page import QUIET
+from mmmrs_demo.ui.result import Result, connect
 from mmmrs_demo.ui.several import several_files
-from mmmrs_demo.ui.stage import Actions, Result, connect, told
+from mmmrs_demo.ui.stage import Actions, told
 from mmmrs_demo.ui.tile import PREVIEW, is_picture, look, raster_of
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def translate_tab(page: Page, translation: Translation) -> None:
             )
             reading = _Reading.lay_out(source)
             if examples := sorted(_EXAMPLES.glob(f"{source}_*.png")):
-                gr.Examples([[str(file)] for file in examples], tile, label="Tiles to try", api_visibility="private")
+                _offer(examples, tile)
             parts = controls.prompt_parts(prompt)
             controls.composed_prompt(page, parts, prompt)
             page.absences(BASE, translation.key)
@@ -116,9 +118,28 @@ def translate_tab(page: Page, translation: Translation) -> None:
     other.upload(hand_over, other, tile, **_ANSWERED)
     reading.follow(page, source, tile, parts["gsd"])
     form = {"tile": tile, "reference": reference, **reading.fields, **asked}
-    connect(page.engine, prepare, form, actions, result)
+    connect(page.engine, lambda **values: [prepare(**values)], form, actions, result)
     if source is Modality.RGB:
         modalities_of_tile(page, prepare, form)
+
+
+def _offer(examples: list[Path], tile: gr.Image) -> None:
+    """Lay out tiles to try, each of which fills in the form."""
+    gallery = gr.Gallery(
+        [(str(file), file.stem.partition("_")[2].replace("_", " ").capitalize()) for file in examples],
+        label="Tiles to try",
+        object_fit="contain",
+        height="auto",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_classes="strip",
+    )
+
+    def choose(event: gr.SelectData) -> str:
+        return str(shutil.copy(examples[event.index], fresh_folder()))
+
+    gallery.select(choose, None, tile, **QUIET)
 
 
 def _reference(target: Modality) -> gr.File:

@@ -128,6 +128,14 @@ def keep(result: Kept) -> None:
         visitor.keep(result)
 
 
+@dataclass(eq=False)
+class _Watch:
+    """A page that watches, and what it has not seen yet."""
+
+    page: str
+    news: Updates
+
+
 class Watched:
     """Something that is made for a person and watched by their pages; it goes on where no page watches.
 
@@ -147,7 +155,7 @@ class Watched:
         """
         self.visitor, self.place, self.stopped = visitor, place, False
         self._view: Updates = {}
-        self._news: dict[str, Updates] = {}  # by page
+        self._watches: list[_Watch] = []
         self._task = asyncio.create_task(self._make(updates))
 
     @property
@@ -158,11 +166,11 @@ class Watched:
     @property
     def alone(self) -> bool:
         """Whether no page watches it."""
-        return not self._news
+        return not self._watches
 
     def watched_by(self, page: str) -> bool:
         """Whether a page watches it."""
-        return page in self._news
+        return page in [watch.page for watch in self._watches]
 
     def view(self) -> Updates:
         """Return all that is shown."""
@@ -172,17 +180,17 @@ class Watched:
 
     async def watch(self, page: str) -> AsyncGenerator[Updates]:
         """Yield a few times a second what is new, at first all that is shown, until its end; often there is nothing."""
-        news = self._news[page] = self.view()
+        self._watches.append(watch := _Watch(page, self.view()))
         try:
             while True:
-                done, new = self.done, dict(news)
-                news.clear()
+                done, new = self.done, watch.news
+                watch.news = {}
                 yield new
                 if done:
                     break
                 await asyncio.wait({self._task}, timeout=LOOK_EVERY)
         finally:
-            self._news.pop(page, None)
+            self._watches.remove(watch)
 
     def check(self) -> None:
         """Raise what it failed with, if it has, and UserError is one of that."""
@@ -198,7 +206,7 @@ class Watched:
         _PRESENT.set(self.visitor)
         async with aclosing(updates) as shown:
             async for new in shown:
-                for view in (self._view, *self._news.values()):
+                for view in (self._view, *(watch.news for watch in self._watches)):
                     _merge(view, new)
 
 
@@ -302,11 +310,18 @@ class Visits:
                     return
             await asyncio.sleep(LOOK_EVERY)
 
-    async def left_alone(self, visitor: Visitor) -> Watched | None:
-        """Return what went on alone for a person who has come back; their last page may be about to close only now."""
+    async def left_alone(self, visitor: Visitor, page: str, place: int | None = None) -> Watched | None:
+        """Return what went on alone for a person who has come back; their last page may be about to close only now.
+
+        Args:
+            visitor: The person.
+            page: The page that has come back; it may be the same one, of whose lost connection nobody knows here yet.
+            place: Where it is shown; None for any place.
+        """
         for _ in range(_LOOKS):
-            mine = self._of(visitor)
-            alone = sorted((one for one in reversed(mine) if one.alone), key=lambda one: one.done)
+            mine = [one for one in self._of(visitor) if place in (None, one.place)]
+            free = [one for one in reversed(mine) if one.alone or one.watched_by(page)]
+            alone = sorted(free, key=lambda one: one.done)
             for one in alone[1:]:
                 self._seen(one)  # it is done, for only one goes on alone, and in the history
             if alone or not mine:

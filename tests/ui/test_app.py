@@ -28,6 +28,24 @@ def test_the_page_needs_nothing_heavy() -> None:
     assert not heavy & set(json.loads(shown.stdout))
 
 
+@pytest.mark.parametrize("program", [["app.py"], ["-m", "mmmrs_demo", "weights"]], ids=["app.py", "mmmrs-demo"])
+@pytest.mark.parametrize(
+    ("name", "value", "works"),
+    [
+        ("MMMRS_MAX_STEPS", "many", "a whole number above 0"),
+        ("MMMRS_MAX_CAPTION", "0", "a whole number above 0"),
+        ("MMMRS_MCP", "perhaps", "true or false"),
+    ],
+)
+def test_a_wrong_setting_is_said_in_a_sentence(program: list[str], name: str, value: str, works: str) -> None:
+    surroundings = os.environ | {name: value}
+    ended = subprocess.run(
+        [sys.executable, *program], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.removeprefix("mmmrs-demo: ") == f"{name} cannot be “{value}”: it should be {works}.\n"
+
+
 def test_the_page_comes_first_and_missing_weights_are_said_in_a_sentence(settings: Settings, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -169,3 +169,25 @@ def test_nothing_sticks_out_at_phone_width(open_page: Callable[..., Page], query
     press(panel, "Compare")
     finished(panel, 20)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_longest_prompt_is_counted_and_the_form_comes_back(returning: Page) -> None:
+    panel = tab(returning, "Compare")
+    panel.get_by_label("Caption").fill("a pond")
+    expect(panel.get_by_label("Longest prompt that the model reads: 9/77")).to_have_value(
+        "Ultra-high precision resolution, night, a pond, GF2"
+    )
+    choose(panel, "Columns", "Steps")
+    type_in(panel, "Column values", "7")
+    expect(panel.get_by_text("20 pictures")).to_be_visible()
+    panel.get_by_label("Row values").press("Backspace")
+    expect(panel.get_by_text("15 pictures")).to_be_visible()
+    returning.reload()
+    panel = tab(returning, "Compare")
+    expect(panel.get_by_text("15 pictures")).to_be_visible()
+    expect(panel.get_by_label("Caption")).to_have_value("a pond")
+    expect(panel.get_by_text("or type others")).to_be_visible()
+    press(panel, "Compare")
+    finished(panel, 15)
+    expect(panel.get_by_role("columnheader")).to_have_text([f"Steps {steps}" for steps in (5, 10, 20, 40, 7)])
+    expect(panel.get_by_role("rowheader")).to_have_text(["Clear", "Snow", "Fog"])

@@ -250,3 +250,33 @@ def test_the_settings_are_there_as_text(page: Page, server: Server, tmp_path: Pa
     panel.get_by_role("button", name="Settings as text").click()
     with Image.open(download(page, panel, tmp_path)) as picture:
         expect(panel.locator(".written textarea")).to_have_value(picture.info["parameters"])
+
+
+def lose_connections(page: Page) -> None:
+    """Drop all connections, as a proxy does when it starts anew, or a phone that goes from one network to another."""
+    for blocks in _VISITS:
+        server = blocks.server
+        for connection in list(server.server_state.connections):
+            connection.loop.call_soon_threadsafe(connection.transport.abort)
+    page.wait_for_timeout(100)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_lost_connection_is_found_again(returning: Page, server: Server, *, offline: bool) -> None:
+    server.engine.hold_after = 2
+    panel = tab(returning, "Generate")
+    press(panel, "Generate")
+    expect(panel.get_by_text("Step 2 of 8")).to_be_visible()
+    returning.context.set_offline(offline)
+    lose_connections(returning)
+    if offline:
+        expect(returning.get_by_text("Connection to the server was lost")).to_be_visible()
+        returning.context.set_offline(offline=False)
+    server.engine.hold_after = 5
+    expect(panel.get_by_text("Step 5 of 8")).to_be_visible()
+    expect(panel.get_by_role("button", name="Generate", exact=True)).to_be_hidden()
+    server.engine.hold_after = FREE
+    done(panel)
+    expect(panel.get_by_role("button", name="Generate", exact=True)).to_be_visible()
+    history(returning, 1)
+    assert (len(server.engine.requests), server.engine.stopped) == (1, 0)

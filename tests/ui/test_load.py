@@ -333,5 +333,5 @@ def test_a_request_that_names_no_bundle_takes_the_one_in_use(page: Page) -> None
     choose(page, "Model", "Large")
     open_loader(page)
     paste(page, provenance.parameters(TextRequest(prompt=Prompt(caption="x"), steps=2), (64, 64)))
-    expect(said(page)).to_have_text("The settings of the text are in the form.")
+    expect(said(page)).to_have_text("The settings of the text are in the form.", use_inner_text=True)
     expect(page.get_by_role("combobox", name="Model")).to_have_value("Large")

@@ -19,7 +19,7 @@ from mmmrs_demo import compare, provenance
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.modality import TRANSLATIONS
 from mmmrs_demo.request import MAX_SEED, Step, TextRequest, TranslationRequest
-from mmmrs_demo.ui.stage import counted
+from mmmrs_demo.ui.progress import counted
 from tests.ui.fake import FREE
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ def test_an_error_is_a_sentence_and_the_form_stays(page: Page, server: Server) -
         field.fill(value)
         press(panel, "Generate")
         refused(page, sentence)
-        expect(panel.get_by_text("Stopped.")).to_be_visible()
+        expect(panel.locator(".block.progress")).to_be_hidden()
         expect(field).to_have_value(value)
         field.fill(before)
     expect(panel.get_by_label("Night")).to_be_checked()

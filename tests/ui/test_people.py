@@ -59,8 +59,8 @@ def call(server: Server, name: str, data: list[Any]) -> Any:
     raise AssertionError("no answer")
 
 
-def test_nobody_sees_what_others_made(open_page: Callable[..., Page], server: Server) -> None:
-    mine, theirs = open_page(), open_page()
+def test_nobody_sees_what_others_made(page: Page, returning: Page, server: Server) -> None:
+    mine, theirs = page, returning
     asked: list[Request] = []
     mine.on("request", lambda request: asked.extend([request]))  # Playwright cannot take a method of a list
     panel = tab(mine, "Generate")

@@ -63,11 +63,11 @@ def test_an_empty_caption_has_ideas(page: Page, name: str) -> None:
 
 def test_tokens_are_counted_while_one_types(page: Page) -> None:
     panel = tab(page, "Generate")
-    expect(panel.get_by_text(re.compile(r"reads: \d+ of 77 tokens"))).to_be_visible()
+    expect(panel.get_by_text(re.compile(r"reads: \d+/77"))).to_be_visible()
     panel.get_by_label("Clear").check()
     choose(panel, "Ground sample distance", "Not said")
     choose(panel, "Satellite", "Not said")
     for words in (3, 75, 76):
         panel.get_by_label("Caption").fill("word " * words)
-        expect(panel.get_by_text(f"reads: {words + 2} of 77 tokens")).to_be_visible()
+        expect(panel.get_by_text(f"reads: {words + 2}/77")).to_be_visible()
         expect(panel.get_by_text("will be ignored")).to_be_visible(visible=words > 75)

@@ -286,7 +286,7 @@ def test_long_captions(shell: Shell) -> None:
 
 def test_wrong_environment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMMRS_MAX_SIDE", "wide")
-    assert "MMMRS_" in shell.refusal("weights")
+    assert "MMMRS_MAX_SIDE cannot be “wide”: it should be a whole number above 0." in shell.refusal("weights")
     monkeypatch.delenv("MMMRS_MAX_SIDE")
     monkeypatch.setenv("MMMRS_WEIGHTS", "nowhere")
     assert "catalog" in shell.refusal("generate", "x")

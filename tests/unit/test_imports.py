@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mmmrs_demo"
 
 FLOORS = (
-    {"errors", "settings", "modality", "tiff", "metrics"},
+    {"errors"},
+    {"settings", "modality", "tiff", "metrics"},
     {"prompt", "files"},
     {"request", "bands", "worldfile", "archive"},
     {"catalog", "provenance", "radiometry"},

@@ -10,8 +10,8 @@ import pytest
 from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.request import Step
 from mmmrs_demo.ui import run
+from mmmrs_demo.ui.progress import counted
 from mmmrs_demo.ui.run import Effort, News, Waiting, running, seconds_left, share_of
-from mmmrs_demo.ui.stage import counted
 from tests import loops
 
 if TYPE_CHECKING:
