@@ -79,7 +79,7 @@ def compare_tab(page: Page) -> None:
             planned = gr.Markdown(elem_classes="about")
     said = {name: field for side in sides for name, field in side.fields.items()}
     controls.composed_prompt(
-        page, {**parts, **said}, PAPER_PROMPTS[0], partial(_longest, page.catalog, page.settings), _LONGEST
+        page, parts | said, PAPER_PROMPTS[0], partial(_longest, page.catalog, page.settings), _LONGEST, "multiple"
     )
     page.absences(BASE, LORA)
     actions = Actions.lay_out("Compare")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gradio as gr
 from pydantic import ValidationError
@@ -129,6 +129,7 @@ def composed_prompt(
     prompt: Prompt,
     compose: Callable[..., str] = _composed,
     label: str = _READ,
+    trigger_mode: Literal["always_last", "multiple"] = "always_last",
 ) -> None:
     """Show the prompt that a form composes and its tokens, live; a note says where they are too many.
 
@@ -138,6 +139,7 @@ def composed_prompt(
         prompt: What it composes at first.
         compose: Returns the text of the prompt for those values.
         label: What is said above it.
+        trigger_mode: "multiple" where one value changes another, for "always_last" would go round in circles there.
     """
     shown = gr.Textbox(
         prompt.text,
@@ -159,7 +161,7 @@ def composed_prompt(
         return gr.update(label=marked(label) + counted), gr.update(value=escape(said), visible=bool(said))
 
     raw = QUIET | {"preprocess": False}  # numbers may be typed that are none of the choices
-    gr.on(None, compose, inputs_kwargs=form, outputs=shown, trigger_mode="always_last", **raw)
+    gr.on(None, compose, inputs_kwargs=form, outputs=shown, trigger_mode=trigger_mode, **raw)
     gr.on(None, measure, [page.bundle, shown], [shown, note], trigger_mode="always_last", **QUIET)
 
 

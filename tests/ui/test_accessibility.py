@@ -193,6 +193,7 @@ def test_a_keyboard_is_enough_to_make_a_picture(page: Page, server: Server, tmp_
 
 
 def test_a_keyboard_is_enough_to_translate(page: Page, tmp_path: Path) -> None:
+    page.on("filechooser", lambda _: None)  # so that it is caught from now on; to begin only at the key may be too late
     tile().save(tmp_path / "tile.png")
     reach(page, page.get_by_role("tab", name="RGB → NIR"))
     page.keyboard.press("Enter")
