@@ -29,7 +29,7 @@ from mmmrs_demo.ui.cache import discard, fresh_folder, kept, thumbnail
 from mmmrs_demo.ui.job import without_choice
 from mmmrs_demo.ui.language import both, marked
 from mmmrs_demo.ui.page import QUIET
-from mmmrs_demo.ui.progress import counted
+from mmmrs_demo.ui.progress import counted, duration
 from mmmrs_demo.ui.run import PICTURE, OfSeveral, Several, running
 from mmmrs_demo.ui.stage import Actions
 from mmmrs_demo.ui.visits import Kept, Place, Visits, keep, tab_here
@@ -51,7 +51,6 @@ _USUAL = {"rows": "weather", "columns": "gsd"}
 _LONGEST = "Longest prompt that the model reads"
 _NONE = ""  # Gradio keeps None for itself
 _ZIP = "mmmrs_grid.zip"
-_MINUTE = 60  # seconds
 _RAW: dict[str, Any] = QUIET | {"preprocess": False}  # numbers may be typed that are none of the choices
 _STYLE = """
 figure { margin: 0; }
@@ -344,10 +343,7 @@ def _planned(rows: str, row_values: list[str], columns: str, column_values: list
     pictures = both("1 picture") if count == 1 else both("{} pictures", count)
     if pace is None:
         return both("{}.", pictures).html
-    seconds = pace * count
-    short = seconds < 2 * _MINUTE
-    time = both("{} s", f"{seconds:.0f}") if short else both("{} min", f"{seconds / _MINUTE:.0f}")
-    return both("{}, about {}.", pictures, time).html
+    return both("{}, about {}.", pictures, duration(pace * count)).html
 
 
 def _table(begun: Grid, catalog: Catalog, folder: Path) -> dict[str, Any]:

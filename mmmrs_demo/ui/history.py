@@ -16,7 +16,7 @@ from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.ui.cache import discard, fresh_folder
 from mmmrs_demo.ui.controls import form_values
 from mmmrs_demo.ui.language import marked
-from mmmrs_demo.ui.page import QUIET, TEXT
+from mmmrs_demo.ui.page import QUIET, TEXT, thumbnails
 from mmmrs_demo.ui.stage import told
 from mmmrs_demo.ui.visits import MOST_KEPT, Kept, Updates, Visitor, Visits
 
@@ -77,17 +77,7 @@ class _History:
                 f"Your last {MOST_KEPT} results, kept for a day; only this browser can see them. Choose one.",
                 elem_classes="about",
             )
-            thumbnails = gr.Gallery(
-                label="Earlier results",
-                show_label=False,
-                columns=6,
-                fit_columns=False,
-                height="auto",
-                object_fit="contain",
-                allow_preview=False,
-                interactive=False,
-                buttons=[],
-            )
+            small = thumbnails("Earlier results", show_label=False)
             with gr.Row():
                 actions = {
                     "open": gr.Button("Open", size="md", interactive=False),
@@ -98,7 +88,7 @@ class _History:
                 download = gr.DownloadButton("Download zip", visible=False, size="md")
         keys, chosen = gr.State([]), gr.State("")
         online = gr.Button(visible="hidden", elem_id=_ONLINE)
-        return cls(page, Visits.here(), tabs, fold, thumbnails, keys, chosen, actions, everything, download, online)
+        return cls(page, Visits.here(), tabs, fold, small, keys, chosen, actions, everything, download, online)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Make it work."""

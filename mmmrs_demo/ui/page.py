@@ -14,7 +14,7 @@ from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.ui.language import both, marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gradio.components import Component
 
@@ -103,6 +103,22 @@ class Page:
 
         moved = [fields[name] for name in usual[0]]
         self.bundle.input(follow, [self.bundle, *moved], moved, **QUIET)
+
+
+def thumbnails(label: str, pictures: Sequence[tuple[str, str]] = (), **more: Any) -> gr.Gallery:
+    """Lay out small pictures, of which one can be chosen; given are their paths and captions."""
+    return gr.Gallery(
+        list(pictures),
+        label=label,
+        fit_columns=False,
+        height="auto",
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_classes="thumbnails",
+        **more,
+    )
 
 
 def remembered(key: str, form: dict[str, Component]) -> gr.BrowserState:

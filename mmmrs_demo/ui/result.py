@@ -25,7 +25,7 @@ from mmmrs_demo.scene import Progress
 from mmmrs_demo.ui.cache import thumbnail
 from mmmrs_demo.ui.job import Outcome
 from mmmrs_demo.ui.language import both, joined, marked
-from mmmrs_demo.ui.page import QUIET
+from mmmrs_demo.ui.page import QUIET, thumbnails
 from mmmrs_demo.ui.progress import SPOKEN, counted, duration, said
 from mmmrs_demo.ui.run import PICTURE, EngineLike, News, Several, running
 from mmmrs_demo.ui.visits import Kept, Place, Updates, Visits, keep, tab_here
@@ -80,19 +80,7 @@ class Result:
     @classmethod
     def lay_out(cls, picture: gr.Image | gr.ImageSlider) -> Result:
         """Lay out what belongs beneath a picture, inside a tab that has the key of its translation."""
-        strip = gr.Gallery(
-            label="Pictures of this click",
-            show_label=False,
-            visible=False,
-            columns=4,
-            fit_columns=False,
-            height="auto",
-            object_fit="contain",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            elem_classes="strip",
-        )
+        strip = thumbnails("Pictures of this click", show_label=False, visible=False)
         spread = gr.Image(
             visible=False, format="png", interactive=False, buttons=["fullscreen"], elem_classes="picture spread"
         )

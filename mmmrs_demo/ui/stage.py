@@ -154,14 +154,12 @@ class _Watching:
         try:
             async with aclosing(self._followed(made, page)) as shown:
                 async for updates in shown:
-                    if (so_far := time.monotonic() - began) > 2 * repeated:
-                        repeated = so_far
-                        yield {**made.view(), **buttons(busy=True)}
-                    else:
-                        yield updates
+                    again = (so_far := time.monotonic() - began) > 2 * repeated
+                    repeated = so_far if again else repeated
+                    yield {**made.view(), **buttons(busy=True), **_news(updates)} if again else updates
         except gr.Error:
             after = self._after(made.visitor.room(self.actions.place), *[None] * self.kept)
-            yield {part: update for part, update in after.items() if update != gr.skip()} | buttons(busy=False)
+            yield _news(after) | buttons(busy=False)
             raise
         # All at once, for a browser may pass over what is followed by more at once, and nothing more will follow.
         yield {**made.view(), self.actions.progress: gr.update(visible=False), **buttons(busy=False)}
@@ -199,6 +197,11 @@ class _Watching:
         if made.stopped:
             yield {progress: said(both("Stopped."), bar="")}
             raise gr.Error(visible=False, print_exception=False)
+
+
+def _news(updates: Updates) -> Updates:
+    """Return the updates that change something."""
+    return {part: update for part, update in updates.items() if update != gr.skip()}
 
 
 def _page(request: gr.Request) -> str:

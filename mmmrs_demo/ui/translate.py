@@ -20,7 +20,7 @@ from mmmrs_demo.ui import controls
 from mmmrs_demo.ui.cache import fresh_folder, uploaded
 from mmmrs_demo.ui.job import Job, translation_job
 from mmmrs_demo.ui.modalities import modalities_of_tile
-from mmmrs_demo.ui.page import QUIET
+from mmmrs_demo.ui.page import QUIET, thumbnails
 from mmmrs_demo.ui.result import Result, connect
 from mmmrs_demo.ui.several import several_files
 from mmmrs_demo.ui.stage import Actions, told
@@ -125,16 +125,8 @@ def translate_tab(page: Page, translation: Translation) -> None:
 
 def _offer(examples: list[Path], tile: gr.Image) -> None:
     """Lay out tiles to try, each of which fills in the form."""
-    gallery = gr.Gallery(
-        [(str(file), file.stem.partition("_")[2].replace("_", " ").capitalize()) for file in examples],
-        label="Tiles to try",
-        object_fit="contain",
-        height="auto",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_classes="strip",
-    )
+    captioned = [(str(file), file.stem.partition("_")[2].replace("_", " ").capitalize()) for file in examples]
+    gallery = thumbnails("Tiles to try", captioned)
 
     def choose(event: gr.SelectData) -> str:
         return str(shutil.copy(examples[event.index], fresh_folder()))

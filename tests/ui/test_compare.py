@@ -85,7 +85,7 @@ def test_the_usual_grid_is_weather_by_gsd_with_one_seed(
     fog = panel.get_by_role("img", name="Synthetic picture: Fog, Low precision")
     expect(fog).to_be_visible()
     assert fog.evaluate("picture => picture.naturalWidth") == 64
-    expect(panel.get_by_text(re.compile(r"20 pictures, about \d+ s\."))).to_be_visible()
+    expect(panel.get_by_text(re.compile(r"20 pictures, about \d+\.\d s\."))).to_be_visible()
 
     asked = [request for request in server.engine.requests if isinstance(request, TextRequest)]
     assert len({request.seed for request in asked}) == 1

@@ -32,7 +32,7 @@ def ask(page: Page, pictures: int, seed: str) -> Locator:
 
 def strip(panel: Locator, count: int) -> Locator:
     """Return the thumbnails, once there are so many."""
-    thumbnails = panel.locator(".strip").get_by_role("button", name=re.compile("Thumbnail"))
+    thumbnails = panel.locator(".thumbnails").get_by_role("button", name=re.compile("Thumbnail"))
     expect(thumbnails).to_have_count(count)
     return thumbnails
 
@@ -54,7 +54,7 @@ def test_a_click_makes_several_pictures_of_which_each_can_be_chosen(page: Page, 
 
     panel.get_by_label("number input for Pictures").fill("1")
     press(panel, "Generate")
-    expect(panel.locator(".strip")).to_be_hidden()
+    expect(panel.locator(".thumbnails")).to_be_hidden()
 
 
 def test_pictures_without_a_seed_have_seeds_in_a_row(page: Page, server: Server) -> None:
