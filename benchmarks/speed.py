@@ -12,11 +12,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.request import urlopen
 
 import numpy as np
@@ -24,14 +24,17 @@ from PIL import Image
 
 from mmmrs_demo.catalog import LORA, Bundle, Catalog
 from mmmrs_demo.engine import Engine
+from mmmrs_demo.metrics import psnr
 from mmmrs_demo.modality import TRANSLATIONS, Modality, Translation
+from mmmrs_demo.precision import half_type
 from mmmrs_demo.prompt import PAPER_PROMPTS, Prompt
 from mmmrs_demo.request import Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 20
 SEED = 7
+SIDES = ("this project", "plain diffusers", "plain diffusers in 16 bits")
+"""Whose seconds are measured: the last follows diffusers' own advice for speed, half precision."""
 PAGE_LIMIT = 120  # seconds
 PARTS = {
     "CLIPTextModel": "text encoder",
@@ -46,10 +49,13 @@ PARTS = {
 
 
 def main() -> None:
-    """Measure, print a table, and write everything as JSON."""
+    """Measure, print tables, and write everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default=Settings().bundle)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken")
+    parser.add_argument("--batch", type=int, default=4, help="images of a click; 1 leaves that out")
+    parser.add_argument("--translation", choices=TRANSLATIONS, action="append", help="these alone (default: all)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("speed.json"))
     arguments = parser.parse_args()
 
@@ -57,56 +63,96 @@ def main() -> None:
     catalog = Catalog.load(settings.weights)
     bundle = catalog.bundle(settings.bundle)
 
-    rows: dict[str, tuple[float, float | None]] = {  # ours, plain diffusers'
-        "import mmmrs_demo.ui": (import_seconds("mmmrs_demo.ui"), None),
-        "python app.py to a page that answers": (page_seconds(), None),
-        "import torch and diffusers": (timed(import_models), None),
+    rows: dict[str, list[float]] = {  # seconds of this project, of plain diffusers, and of that with its own advice
+        "import mmmrs_demo.ui": [import_seconds("mmmrs_demo.ui")],
+        "python app.py to a page that answers": [page_seconds()],
+        "import torch and diffusers": [timed(import_models)],
     }
     engine = Engine(catalog, settings)
-    plain = Plain(catalog, bundle)
-    rows["load"] = timed(partial(engine.load, bundle.key)), timed(plain.load)
+    sides: list[Side] = [Ours(engine, bundle, arguments.steps)]
+    sides += [Plain(catalog, bundle, arguments.steps, half=half) for half in (False, True)]
+    rows["load"] = [timed(side.load) for side in sides]
 
-    jobs: dict[str, Job] = {"image": (partial(generate, engine), plain.generate)}
+    jobs: dict[str, list[Job]] = {"image": [side.generate for side in sides]}
+    if arguments.batch > 1:
+        jobs[f"{arguments.batch} images"] = [partial(side.generate, arguments.batch) for side in sides]
     for translation in TRANSLATIONS.values():
-        if catalog.locate(bundle, translation.key).kind != "missing":
-            jobs[translation.title] = (
-                partial(translate, engine, bundle, translation),
-                partial(plain.translate, translation),
-            )
-    shares = {}
-    for name, job in jobs.items():
-        rows[f"{name}, the first"] = timed(job[0]), timed(job[1])
-        rows[name] = medians(job, arguments.repeats)
-        shares[name] = parts_of(job[0])
+        asked = translation.key in (arguments.translation or TRANSLATIONS)
+        if asked and catalog.locate(bundle, translation.key).kind != "missing":
+            jobs[translation.title] = [partial(side.translate, translation) for side in sides]
+    shares, likeness = {}, {}
+    for name, work in jobs.items():
+        firsts, pictures = zip(*[first(job) for job in work], strict=True)
+        rows[f"{name}, the first"] = list(firsts)
+        likeness[name] = [psnr(np.asarray(made), np.asarray(pictures[1])) for made in pictures]
+        rows[name] = medians(work, arguments.repeats)
+        shares[name] = parts_of(work[0])
+    unet = engine._loaded[bundle.key].pipeline.unet  # noqa: SLF001 - a benchmark looks inside
+    limit = hardware_limit(unet, bundle.size)
 
-    print(f"{bundle.title}: {STEPS} steps, {bundle.size}² pixels; seconds, medians of {arguments.repeats}\n")
-    print(table(rows, shares))
+    print(f"{bundle.title}: {arguments.steps} steps, {bundle.size}² pixels; medians of {arguments.repeats}\n")
+    print(table(rows, likeness, shares))
+    print(
+        f"\nThe UNet needs {limit['operations'] / 1e9:,.0f} GFLOP for a step with guidance: {limit['seconds']:.4f} s at"
+    )
+    print(
+        f"the {limit['rate'] / 1e9:,.0f} GFLOP/s of a large product of matrices; a step took {limit['measured']:.4f} s."
+    )
     report = {
         "bundle": bundle.key,
-        "steps": STEPS,
+        "steps": arguments.steps,
         "size": bundle.size,
         "repeats": arguments.repeats,
         "machine": machine(),
-        "seconds": {name: {"ours": ours, "plain diffusers": theirs} for name, (ours, theirs) in rows.items()},
+        "seconds": {name: dict(zip(SIDES, seconds, strict=False)) for name, seconds in rows.items()},
+        "PSNR to plain diffusers in dB": {
+            name: dict(zip(SIDES, found, strict=True)) for name, found in likeness.items()
+        },
         "shares": shares,
+        "limit": limit,
     }
     arguments.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\nAll of it: {arguments.out}")
 
 
-Job = tuple[Callable[[], object], Callable[[], object]]
-"""The same work through this project and through plain diffusers."""
+Job = Callable[[], Image.Image]
 
 
-def generate(engine: Engine) -> object:
-    """Make one image from words."""
-    return engine.run(TextRequest(prompt=PAPER_PROMPTS[1], steps=STEPS, seed=SEED), on_step=watch)
+class Side(Protocol):
+    """One way to do the work."""
+
+    def load(self) -> None:
+        """Load base and LoRA."""
+
+    def generate(self, images: int = 1) -> Image.Image:
+        """Make images from words and return the first."""
+
+    def translate(self, translation: Translation) -> Image.Image:
+        """Translate one tile; its ControlNet is loaded by the first call."""
 
 
-def translate(engine: Engine, bundle: Bundle, translation: Translation) -> object:
-    """Translate one tile."""
-    request = TranslationRequest(translation=translation.key, prompt=prompt_of(translation), steps=STEPS, seed=SEED)
-    return engine.run(request, tile(bundle.size, translation.source), on_step=watch)
+class Ours:
+    """This project, as it is used."""
+
+    def __init__(self, engine: Engine, bundle: Bundle, steps: int) -> None:
+        self.engine, self.bundle, self.steps = engine, bundle, steps
+
+    def load(self) -> None:
+        """Load base and LoRA."""
+        self.engine.load(self.bundle.key)
+
+    def generate(self, images: int = 1) -> Image.Image:
+        """Make images from words, one after another, and return the first."""
+        said = {"prompt": PAPER_PROMPTS[1], "steps": self.steps, "bundle": self.bundle.key}
+        made = [self.engine.run(TextRequest(**said, seed=SEED + n), on_step=watch) for n in range(images)]
+        return made[0].image
+
+    def translate(self, translation: Translation) -> Image.Image:
+        """Translate one tile."""
+        said = {"translation": translation.key, "prompt": prompt_of(translation), "bundle": self.bundle.key}
+        scheduler = self.bundle.defaults.scheduler
+        request = TranslationRequest(**said, steps=self.steps, scheduler=scheduler, seed=SEED)
+        return self.engine.run(request, tile(self.bundle.size, translation.source), on_step=watch).image
 
 
 def watch(_step: Step) -> None:
@@ -114,11 +160,10 @@ def watch(_step: Step) -> None:
 
 
 class Plain:
-    """The same weights through diffusers as its documentation shows it: float32, its default scheduler, no more."""
+    """The same weights through diffusers as its documentation shows it, with the scheduler that they come with."""
 
-    def __init__(self, catalog: Catalog, bundle: Bundle) -> None:
-        self.catalog = catalog
-        self.bundle = bundle
+    def __init__(self, catalog: Catalog, bundle: Bundle, steps: int, *, half: bool) -> None:
+        self.catalog, self.bundle, self.steps, self.half = catalog, bundle, steps, half
         self.pipelines: dict[str, Any] = {}
 
     def load(self) -> None:
@@ -131,11 +176,12 @@ class Plain:
             pipeline.load_lora_weights(file.parent, weight_name=file.name)
         self.pipelines["text"] = pipeline
 
-    def generate(self) -> object:
-        """Make one image from words."""
-        return self._run("text", PAPER_PROMPTS[1].text, height=self.bundle.size, width=self.bundle.size)
+    def generate(self, images: int = 1) -> Image.Image:
+        """Make images from words in one batch and return the first."""
+        size = {"height": self.bundle.size, "width": self.bundle.size, "num_images_per_prompt": images}
+        return self._run("text", PAPER_PROMPTS[1].text, self.bundle.defaults.guidance, **size)
 
-    def translate(self, translation: Translation) -> object:
+    def translate(self, translation: Translation) -> Image.Image:
         """Translate one tile; its ControlNet is loaded by the first call."""
         from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
@@ -144,19 +190,28 @@ class Plain:
             pipeline = StableDiffusionControlNetPipeline.from_pretrained(**self._at("base"), controlnet=controlnet)
             self.pipelines[translation.key] = pipeline.to(device())
         image = tile(self.bundle.size, translation.source).convert("RGB")
-        return self._run(translation.key, prompt_of(translation).text, image=image)
+        own = self.bundle.complete(TranslationRequest(translation=translation.key))
+        made = self._run(translation.key, prompt_of(translation).text, own.guidance, image=image)
+        return made.convert(translation.target.mode)
 
-    def _run(self, key: str, prompt: str, **more: object) -> object:
+    def _run(self, key: str, prompt: str, guidance: float | None, **more: object) -> Image.Image:
+        import torch
+
         pipeline = self.pipelines[key]
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline(prompt, num_inference_steps=STEPS, guidance_scale=self.bundle.defaults.guidance, **more)
+        generator = torch.Generator().manual_seed(SEED)
+        images = pipeline(
+            prompt, num_inference_steps=self.steps, guidance_scale=guidance, generator=generator, **more
+        ).images
+        return images[0]
 
     def _at(self, part: str) -> dict[str, Any]:
         import torch
 
         place = self.catalog.locate(self.bundle, part)
         hub = place.source if place.kind == "hub" else None
-        where = {"pretrained_model_name_or_path": place.where, "use_safetensors": True, "dtype": torch.float32}
+        dtype = half_type(device()) if self.half else torch.float32
+        where = {"pretrained_model_name_or_path": place.where, "use_safetensors": True, "dtype": dtype}
         return where | ({"revision": hub.revision, "subfolder": hub.subfolder} if hub else {})
 
 
@@ -195,10 +250,38 @@ def timed(work: Callable[[], object]) -> float:
     return now() - start
 
 
-def medians(job: Job, repeats: int) -> tuple[float, float]:
-    """Return the median seconds of both sides, which take turns so that a busy machine disturbs both alike."""
-    ours, plain = zip(*[(timed(job[0]), timed(job[1])) for _ in range(repeats)], strict=True)
-    return statistics.median(ours), statistics.median(plain)
+def first(job: Job) -> tuple[float, Image.Image]:
+    """Return the seconds of a first run and its picture."""
+    made: list[Image.Image] = []
+    return timed(lambda: made.append(job())), made[0]
+
+
+def medians(jobs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median seconds of each side; they take turns so that a busy machine disturbs all alike."""
+    rounds = [[timed(job) for job in jobs] for _ in range(repeats)]
+    return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
+
+
+def hardware_limit(unet: Any, size: int) -> dict[str, float]:
+    """Return operations and seconds of a step with guidance, and its seconds at the rate of a product of matrices."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    side = size // 8
+    latents = torch.randn(2, unet.config.in_channels, side, side, device=unet.device)
+    words = torch.randn(2, 77, unet.config.cross_attention_dim, device=unet.device)
+    matrix = torch.randn(4096, 4096, device=unet.device, dtype=unet.dtype)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            unet(latents, 500, words)
+        step, product = medians([lambda: unet(latents, 500, words), lambda: matrix @ matrix], 5)
+    rate = 2 * 4096**3 / product
+    return {
+        "operations": counter.get_total_flops(),
+        "rate": rate,
+        "seconds": counter.get_total_flops() / rate,
+        "measured": step,
+    }
 
 
 def parts_of(work: Callable[[], object]) -> dict[str, float]:
@@ -286,12 +369,15 @@ def machine() -> dict[str, object]:
     }
 
 
-def table(rows: dict[str, tuple[float, float | None]], shares: dict[str, dict[str, float]]) -> str:
-    """Return both tables as Markdown."""
-    lines = ["| | this project | plain diffusers | times as fast |", "|---|---:|---:|---:|"]
-    for name, (ours, plain) in rows.items():
-        beside = f"{plain:.2f} | {plain / ours:.2f}" if plain is not None else " | "
-        lines.append(f"| {name} | {ours:.2f} | {beside} |")
+def table(rows: dict[str, list[float]], likeness: dict[str, list[float]], shares: dict[str, dict[str, float]]) -> str:
+    """Return the tables as Markdown; each bracket says how many times as fast this project is."""
+    lines = [f"| seconds | {' | '.join(SIDES)} |", "|---|" + "---:|" * len(SIDES)]
+    for name, seconds in rows.items():
+        ours, *others = seconds
+        beside = [f"{other:.2f} ({other / ours:.2f} ×)" for other in others] or [""] * (len(SIDES) - 1)
+        lines.append(f"| {name} | {ours:.2f} | {' | '.join(beside)} |")
+    lines += ["", f"| PSNR to {SIDES[1]}, dB | {' | '.join(SIDES)} |", "|---|" + "---:|" * len(SIDES)]
+    lines += [f"| {name} | {' | '.join(f'{one:.1f}' for one in found)} |" for name, found in likeness.items()]
     columns = list(next(iter(shares.values())))
     lines += ["", f"| share of the time | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     lines += [f"| {name} | {' | '.join(f'{share[c]:.0%}' for c in columns)} |" for name, share in shares.items()]

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.request import BaseRequest, TextRequest
+from mmmrs_demo.request import BaseRequest, TextRequest, TranslationRequest
 
 BASE = "base"
 LORA = "lora"
@@ -66,18 +74,30 @@ class Source(_Entry):
         return self
 
 
+def _known(key: str) -> str:
+    if key not in TRANSLATIONS:
+        raise UserError(f"The catalog names “{key}”, which is no translation; there are {', '.join(TRANSLATIONS)}.")
+    return key
+
+
+class Difference(_Entry):
+    """What one translation means differently from pictures made from words."""
+
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+
+
 class Defaults(_Entry):
-    """What a request of this bundle means where it says nothing; translations may differ."""
+    """What a request of this bundle means where it says nothing; a translation, by its key, may differ."""
 
     steps: int
     guidance: float
     scheduler: str
     text_lora_scale: float = 1.0
     translation_lora_scale: float = 0.0
-    translation_steps: int | None = None
-    translation_guidance: float | None = None
-    translation_scheduler: str | None = None
     controlnet_scale: float = 1.0
+    translations: dict[Annotated[str, AfterValidator(_known)], Difference] = {}
 
 
 class Bundle(_Entry):
@@ -104,15 +124,8 @@ class Bundle(_Entry):
     size: Annotated[int, Field(multiple_of=64)]
     base: Source
     lora: Source | None = None
-    controlnets: dict[str, Source] = {}
+    controlnets: dict[Annotated[str, AfterValidator(_known)], Source] = {}
     defaults: Defaults
-
-    @field_validator("controlnets")
-    @classmethod
-    def _known_translations(cls, controlnets: dict[str, Source]) -> dict[str, Source]:
-        if unknown := set(controlnets) - set(TRANSLATIONS):
-            raise UserError(f"The catalog has ControlNets of no known translation: {', '.join(sorted(unknown))}.")
-        return controlnets
 
     @property
     def parts(self) -> dict[str, Source]:
@@ -145,10 +158,12 @@ class Bundle(_Entry):
                 "width": side,
                 "height": side,
             }
+        key = request.translation if isinstance(request, TranslationRequest) else ""
+        differs = own.translations.get(key, Difference())
         return shared | {
-            "steps": own.steps if own.translation_steps is None else own.translation_steps,
-            "guidance": own.guidance if own.translation_guidance is None else own.translation_guidance,
-            "scheduler": own.translation_scheduler or own.scheduler,
+            "steps": own.steps if differs.steps is None else differs.steps,
+            "guidance": own.guidance if differs.guidance is None else differs.guidance,
+            "scheduler": differs.scheduler or own.scheduler,
             "lora_scale": own.translation_lora_scale,
             "controlnet_scale": own.controlnet_scale,
         }

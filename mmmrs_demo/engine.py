@@ -24,8 +24,9 @@ from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
 from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.loaded import Loaded, check_finite, versions
 from mmmrs_demo.modality import TRANSLATIONS, Modality
-from mmmrs_demo.request import SCHEDULERS, Rendering, Step, TextRequest, TranslationRequest
+from mmmrs_demo.request import FULL_SPEED, SCHEDULERS, SPEEDS, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
+from mmmrs_demo.shortcuts import deep, repeating
 from mmmrs_demo.window_model import WindowModel
 
 if TYPE_CHECKING:
@@ -153,18 +154,20 @@ class Engine:
             heed(stop)
             return {}
 
+        blocks = [*deep(pipeline.unet), *([pipeline.controlnet] if image else [])]
         try:
-            pixels = pipeline(
-                prompt=request.prompt.text,
-                negative_prompt=request.negative_prompt,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                generator=generator,
-                latents=noise.to(pipeline.device, pipeline.dtype),
-                callback_on_step_end=step_done,
-                output_type="pt",
-                **own,
-            ).images[0]
+            with repeating(blocks, SPEEDS[request.speed].every):
+                pixels = pipeline(
+                    prompt_embeds=loaded.encoded(request.prompt.text, request.lora_scale),
+                    negative_prompt_embeds=loaded.encoded(request.negative_prompt, request.lora_scale),
+                    num_inference_steps=request.steps,
+                    guidance_scale=request.guidance,
+                    generator=generator,
+                    latents=noise.to(pipeline.device),
+                    callback_on_step_end=step_done,
+                    output_type="pt",
+                    **own,
+                ).images[0]
         except torch.OutOfMemoryError as error:
             raise UserError(
                 "There is not enough graphics memory for a picture of this size; choose a smaller."
@@ -186,18 +189,21 @@ class Engine:
     ) -> tuple[TextRequest | TranslationRequest, WindowModel]:
         """Return a request with nothing left out, and what looks through the windows of a scene for it.
 
+        A scene is made at full quality: to keep what lies deep in the network would take memory for each window.
+
         Raises:
             Stopped: `stop` was set.
             UserError: A part of the bundle is missing, or the scheduler cannot take a step of a part of a scene.
         """
         bundle = self.bundle(request.bundle)
-        scheduler = request.scheduler or SCENE_SCHEDULERS[0]
+        usual = bundle.complete(request).scheduler
+        scheduler = request.scheduler or (usual if usual in SCENE_SCHEDULERS else SCENE_SCHEDULERS[0])
         if scheduler not in SCENE_SCHEDULERS:
             raise UserError(
                 f"{SCHEDULERS[scheduler]} cannot be used for a picture larger than {bundle.piece} px: choose "
                 f"{' or '.join(SCHEDULERS[key] for key in SCENE_SCHEDULERS)}."
             )
-        request = bundle.complete(request.model_copy(update={"scheduler": scheduler}))
+        request = bundle.complete(request.model_copy(update={"scheduler": scheduler, "speed": FULL_SPEED}))
         with self._turn(stop):
             loaded = self._load(bundle)
             translation = request.translation if isinstance(request, TranslationRequest) else None
@@ -251,14 +257,35 @@ class Engine:
         if bundle.key not in self._loaded:
             location = self._require(bundle, BASE)
             with self._naming(bundle, BASE, location):
-                import torch
+                from mmmrs_demo.precision import ready
 
                 pipeline = load_base(location, self.settings.device or _fastest_device())
-                for model in (pipeline.unet, pipeline.vae):
-                    model.to(memory_format=torch.channels_last)  # a tenth faster, the same arithmetic
+                for model in (pipeline.unet, *pipeline.vae.children()):
+                    ready(model)
                 names = {BASE: self.catalog.fingerprint(location)}
                 self._loaded[bundle.key] = Loaded(bundle, pipeline, _fit_colours(pipeline), names=names)
-        return self._loaded[bundle.key]
+        loaded = self._loaded[bundle.key] = self._loaded.pop(bundle.key)  # the last one is the one used last
+        self._make_room(loaded)
+        return loaded
+
+    def _make_room(self, loaded: Loaded, controlnet: str | None = None) -> None:
+        """Drop ControlNets, then bundles, until the weights in memory keep to the limit: those unused longest first.
+
+        Args:
+            loaded: The bundle in use, which stays.
+            controlnet: That of its ControlNets which stays.
+        """
+        idle: list[tuple[dict[str, Any], str]] = [
+            (one.controlnets, key)
+            for one in self._loaded.values()
+            for key in one.controlnets
+            if one is not loaded or key != controlnet
+        ]
+        idle += [(self._loaded, key) for key in self._loaded if key != loaded.bundle.key]
+        for place, key in idle:
+            if sum(one.bytes for one in self._loaded.values()) <= self.settings.max_model_bytes:
+                return
+            del place[key]
 
     def _set_lora(self, loaded: Loaded, scale: float) -> None:
         """Set the adapter's strength absolutely, so that it does not matter what was set before.
@@ -297,11 +324,12 @@ class Engine:
         if key not in loaded.controlnets:
             location = self._require(loaded.bundle, key)
             with self._naming(loaded.bundle, key, location):
-                import torch
                 from diffusers import ControlNetModel
 
+                from mmmrs_demo.precision import ready
+
                 controlnet = ControlNetModel.from_pretrained(
-                    location.where, dtype=loaded.pipeline.dtype, use_safetensors=True, **_access(location)
+                    location.where, dtype=loaded.pipeline.unet.dtype, use_safetensors=True, **_access(location)
                 )
                 for trait in ("in_channels", "block_out_channels", "cross_attention_dim"):
                     own, needed = controlnet.config[trait], loaded.pipeline.unet.config[trait]
@@ -310,9 +338,11 @@ class Engine:
                             f"The {part_title(key)} at {location.where} does not fit {loaded.bundle.title}: "
                             f"its {trait.replace('_', ' ')} is {own} instead of {needed}."
                         )
-                loaded.controlnets[key] = controlnet.to(loaded.pipeline.device, memory_format=torch.channels_last)
+                loaded.controlnets[key] = ready(controlnet.to(loaded.pipeline.device))
                 loaded.names[key] = self.catalog.fingerprint(location)
-        return loaded.controlnets[key]
+        controlnet = loaded.controlnets[key] = loaded.controlnets.pop(key)
+        self._make_room(loaded, key)
+        return controlnet
 
     def _require(self, bundle: Bundle, part: str) -> Location:
         """Find a part of a bundle, or raise UserError with what to do about it."""
@@ -348,27 +378,26 @@ class Engine:
             raise UserError(f"{what}: {reason}.{way_out}") from error
 
 
-def load_base(location: Location, device: str, *, half: bool | None = None) -> Any:
+def load_base(location: Location, device: str, *, half: bool = True) -> Any:
     """Return the Stable Diffusion pipeline at a location, from safetensors files only.
 
     Args:
         location: A folder or a repository of the Hub.
         device: Where it is to run, as torch names it.
-        half: Whether in 16 bits; where it is not said, only on GPUs: CPUs gain little from it, and would differ more
-            from one another.
+        half: Whether UNet and autoencoder are to compute in 16 bits where that is faster.
     """
     import diffusers
     import torch
     import transformers
 
+    from mmmrs_demo.precision import half_type
+
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    if half is None:
-        half = torch.device(device).type == "cuda"
     return diffusers.StableDiffusionPipeline.from_pretrained(
         location.where,
-        dtype=torch.float16 if half else torch.float32,
+        dtype={"default": half_type(device) if half else torch.float32, "text_encoder": torch.float32},
         use_safetensors=True,
         safety_checker=None,
         feature_extractor=None,
@@ -455,7 +484,7 @@ def _fit_colours(pipeline: Any) -> torch.Tensor:
     corners = torch.randn(16, pipeline.unet.config.in_channels, 2, 2, generator=generator)
     latents = F.interpolate(corners, size=(8, 8), mode="bicubic")
     with torch.no_grad():
-        decoded = vae.decode((latents / vae.config.scaling_factor).to(pipeline.device, vae.dtype)).sample
+        decoded = vae.decode((latents / vae.config.scaling_factor).to(pipeline.device)).sample
     colours = F.avg_pool2d(decoded.float().cpu(), pipeline.vae_scale_factor).clamp(-1, 1) / 2 + 0.5
     rows, targets = (tensor.permute(0, 2, 3, 1).flatten(0, 2) for tensor in (latents, colours))
     return torch.linalg.lstsq(F.pad(rows, (0, 1), value=1.0), targets).solution

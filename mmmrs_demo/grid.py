@@ -21,7 +21,7 @@ from mmmrs_demo.maker import Maker
 from mmmrs_demo.outputs import PNG
 from mmmrs_demo.prompt import GSD_LEVELS, SATELLITES, WEATHERS, Prompt
 from mmmrs_demo.provenance import file_name, read, save_png
-from mmmrs_demo.request import SCHEDULERS, Rendering, Step, TextRequest, parse_request
+from mmmrs_demo.request import FULL_SPEED, SCHEDULERS, SPEEDS, Rendering, Step, TextRequest, parse_request
 from mmmrs_demo.scene import Progress
 from mmmrs_demo.settings import Settings
 
@@ -93,6 +93,7 @@ _AXES = (
     Axis("steps", "Steps", _numbers("5", "10", "20", "40"), numbers=True),
     Axis("seed", "Seed", _numbers("1", "2", "3", "4"), numbers=True),
     Axis("scheduler", "Scheduler", SCHEDULERS),
+    Axis("speed", "Speed", {key: speed.label for key, speed in SPEEDS.items()}),
 )
 
 _FACTS: dict[str, Callable[[Any], str]] = {
@@ -101,6 +102,7 @@ _FACTS: dict[str, Callable[[Any], str]] = {
     "guidance": "guidance {:g}".format,
     "scheduler": SCHEDULERS.__getitem__,
     "lora_scale": "LoRA scale {:g}".format,
+    "speed": lambda key: "" if key == FULL_SPEED else SPEEDS[key].label.lower(),
 }
 """What is said of the settings that all pictures of a grid share, by field of a request."""
 
@@ -267,7 +269,7 @@ class Grid(BaseModel):
             if field not in differs and (value := getattr(shared, field)) is not None
         ]
         models = [] if "bundle" in differs else [bundle.title]
-        return " · ".join([*filter(None, [prompt.text]), *facts, *models, "synthetic"])
+        return " · ".join([*filter(None, [prompt.text, *facts]), *models, "synthetic"])
 
     def begun(self, folder: Path, catalog: Catalog, *, overwrite: bool = False) -> Grid:
         """Return this grid with its seed, after making sure that it can be made in a folder, which is made too.
@@ -414,7 +416,10 @@ def _is_made(cell: Cell, path: Path, catalog: Catalog) -> bool:
         found = read(path).request
     except UserError:
         return False
-    wanted = catalog.bundle(cell.request.bundle or "").complete(cell.request)
+    bundle = catalog.bundle(cell.request.bundle or "")
+    wanted = bundle.complete(cell.request)
+    if max(wanted.width or 0, wanted.height or 0) > bundle.piece:
+        wanted = wanted.model_copy(update={"speed": FULL_SPEED})
     if cell.request.scheduler is None:  # a large picture has another than the bundle's own
         found = found.model_copy(update={"scheduler": wanted.scheduler})
     return found == wanted

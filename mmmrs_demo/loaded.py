@@ -22,6 +22,7 @@ _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Class in diffusers of every scheduler a request can name, and its options beside the bundle's own noise schedule."""
 
+_MOST_WORDS = 64  # texts of which the encoding is kept
 _LIBRARIES = ("diffusers", "peft", "torch", "transformers")
 
 
@@ -35,6 +36,7 @@ class Loaded:
         to_rgb: Shape (latent channels + 1, 3): times a latent and a one, it gives colours in 0..1.
         controlnets: By key of the translation.
         names: Fingerprint of each part that is in memory.
+        words: What the text encoder made of the last texts, by text and scale of the LoRA.
     """
 
     bundle: Bundle
@@ -42,6 +44,13 @@ class Loaded:
     to_rgb: torch.Tensor
     controlnets: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str | None] = field(default_factory=dict)
+    words: dict[tuple[str, float], torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the weights take."""
+        models = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder, *self.controlnets.values())
+        return sum(weight.nbytes for model in models for weight in model.parameters())
 
     def scheduler(self, key: str) -> Any:
         """Return a fresh scheduler of that key, with the bundle's own noise schedule."""
@@ -49,6 +58,25 @@ class Loaded:
 
         name, options = _SCHEDULERS[key]
         return getattr(diffusers, name).from_config(self.pipeline.scheduler.config, **options)
+
+    def encoded(self, text: str, lora_scale: float) -> torch.Tensor:
+        """Return what the text encoder makes of a text, shape (1, tokens, width).
+
+        Args:
+            text: A prompt.
+            lora_scale: The LoRA's, which is set already: it may change the text encoder too.
+        """
+        import torch
+
+        key = text, lora_scale
+        words = self.words.pop(key, None)
+        if words is None:
+            with torch.no_grad():
+                words, _ = self.pipeline.encode_prompt(text, self.pipeline.device, 1, False)  # noqa: FBT003 - theirs
+        self.words[key] = words
+        if len(self.words) > _MOST_WORDS:
+            del self.words[next(iter(self.words))]
+        return words
 
     def described(self, request: Any) -> dict[str, Any]:
         """Return what a rendering says of the models that made it.
@@ -63,7 +91,7 @@ class Loaded:
             "lora": self.names[LORA] if request.lora_scale else None,
             "controlnet": self.names[request.translation] if request.kind == "translation" else None,
             "device": str(self.pipeline.device),
-            "dtype": str(self.pipeline.dtype).removeprefix("torch."),
+            "dtype": str(self.pipeline.unet.dtype).removeprefix("torch."),
         }
 
 

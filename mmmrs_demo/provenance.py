@@ -29,6 +29,7 @@ from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.files import called, opened
 from mmmrs_demo.modality import Modality
 from mmmrs_demo.request import (
+    FULL_SPEED,
     SCHEDULERS,
     Rendering,
     Request,
@@ -48,7 +49,14 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLERS = SCHEDULERS | {"euler-a": "Euler a"}  # as other programs call them
 _NEGATIVE = "Negative prompt:"
 _PAIR = re.compile(r'([^,:"]++):\s*+("(?:\\.|[^\\"])*+"|[^,]*+)\s*+(?:,|$)')  # of the settings; never looks back
-_FIELDS = {"Steps": "steps", "CFG scale": "guidance", "Seed": "seed", "Model": "bundle", "LoRA scale": "lora_scale"}
+_FIELDS = {
+    "Steps": "steps",
+    "CFG scale": "guidance",
+    "Seed": "seed",
+    "Model": "bundle",
+    "LoRA scale": "lora_scale",
+    "Speed": "speed",
+}
 _TRANSLATION_FIELDS = {"ControlNet scale": "controlnet_scale", "Samples": "samples"}
 _SLUG = 40  # characters of a caption in a file name: below 255 bytes with the rest, in any script
 
@@ -237,6 +245,7 @@ def parameters(request: TextRequest | TranslationRequest, size: tuple[int, int] 
     if isinstance(request, TranslationRequest):
         settings |= {"Translation": request.translation, "ControlNet scale": request.controlnet_scale}
         settings |= {"Samples": request.samples} if request.samples > 1 else {}
+    settings |= {"Speed": request.speed} if request.speed != FULL_SPEED else {}
     settings["Version"] = SOFTWARE
     lines = [
         request.prompt.text,

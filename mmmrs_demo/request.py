@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -26,6 +26,22 @@ SCHEDULERS = {
 }
 """Label of every scheduler by key; the first is the paper authors'."""
 
+
+class Speed(NamedTuple):
+    """How much of the work is spared.
+
+    Attributes:
+        label: Its name.
+        every: The deep part of the network works in one of so many steps, and the others use what it gave then.
+    """
+
+    label: str
+    every: int
+
+
+FULL_SPEED = "full"
+SPEEDS = {FULL_SPEED: Speed("Full quality", 1), "faster": Speed("Faster", 2), "draft": Speed("Draft", 4)}
+
 _Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 _Scale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 
@@ -41,6 +57,7 @@ class BaseRequest(BaseModel):
         guidance: Classifier-free guidance, 0 to 30; 1 or less turns it off.
         scheduler: Key of `SCHEDULERS`.
         lora_scale: Strength of the bundle's LoRA, 0 (off) to 2.
+        speed: Key of `SPEEDS`; the JSON form says nothing of full quality.
         seed: 0 to 2**63 - 1.
     """
 
@@ -53,6 +70,7 @@ class BaseRequest(BaseModel):
     guidance: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] | None = None
     scheduler: str | None = None
     lora_scale: _Scale | None = None
+    speed: Annotated[str, Field(exclude_if=lambda speed: speed == FULL_SPEED)] = FULL_SPEED
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
 
     @field_validator("negative_prompt")
@@ -73,6 +91,13 @@ class BaseRequest(BaseModel):
     def _known_scheduler(cls, key: str | None) -> str | None:
         if key is not None and key not in SCHEDULERS:
             raise UserError(f"There is no scheduler “{key}”; choose one of {', '.join(SCHEDULERS)}.")
+        return key
+
+    @field_validator("speed")
+    @classmethod
+    def _known_speed(cls, key: str) -> str:
+        if key not in SPEEDS:
+            raise UserError(f"There is no speed “{key}”; choose one of {', '.join(SPEEDS)}.")
         return key
 
 

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     max_scene_bytes: int = Field(4_000_000_000, gt=0, description="size of its file, and of several files together")
     max_scene_bands: int = Field(512, gt=0, description="bands of it")
     max_files: int = Field(5000, gt=0, description="files uploaded at once, or entries of a zip")
+    max_model_bytes: int = Field(
+        6_000_000_000, gt=0, description="weights kept in memory; those unused longest make room"
+    )
     max_caption: int = Field(1000, gt=0, description="characters of a caption or a negative prompt")
     max_steps: int = Field(150, gt=0, description="denoising steps of one run")
     queue_size: int = Field(32, gt=0, description="people waiting before the next one is turned away")

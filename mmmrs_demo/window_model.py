@@ -49,10 +49,8 @@ class WindowModel:
         self.factor, self.channels = pipeline.vae_scale_factor, pipeline.unet.config.in_channels
         self._guided = request.guidance > 1
         with self._working():
-            told, against = pipeline.encode_prompt(
-                request.prompt.text, pipeline.device, 1, self._guided, request.negative_prompt
-            )
-            self._words = torch.cat([against, told]) if self._guided else told
+            texts = [request.negative_prompt, request.prompt.text] if self._guided else [request.prompt.text]
+            self._words = torch.cat([loaded.encoded(text, request.lora_scale) for text in texts])
             self.model, self.versions = loaded.described(request), versions()
         self._scheduler = loaded.scheduler(request.scheduler)
         self._scheduler.set_timesteps(request.steps)
@@ -96,11 +94,11 @@ class WindowModel:
         with self._working():
             noisy = scheduler.scale_model_input(torch.from_numpy(latents), timestep)
             twice = 2 if self._guided else 1
-            noisy = noisy.to(pipeline.device, pipeline.dtype).repeat(twice, 1, 1, 1)
+            noisy = noisy.to(pipeline.device).repeat(twice, 1, 1, 1)
             words = self._words.repeat_interleave(len(latents), 0)
             more = {}
             if self._controlnet is not None and pictures is not None:
-                shown = torch.from_numpy(pictures).to(pipeline.device).permute(0, 3, 1, 2).to(pipeline.dtype) / 255
+                shown = torch.from_numpy(pictures).to(pipeline.device).permute(0, 3, 1, 2) / 255
                 down, mid = self._controlnet(
                     noisy,
                     timestep,
@@ -110,7 +108,7 @@ class WindowModel:
                     return_dict=False,
                 )
                 more = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-            said = pipeline.unet(noisy, timestep, words, **more).sample.float().cpu()
+            said = pipeline.unet(noisy, timestep, words, **more).sample.cpu()
         check_finite(said)
         if self._guided:
             against, told = said.chunk(2)
@@ -135,7 +133,7 @@ class WindowModel:
 
         vae = self._loaded.pipeline.vae
         with self._working():
-            scaled = torch.from_numpy(latents).to(vae.device, vae.dtype) / vae.config.scaling_factor
-            decoded = vae.decode(scaled).sample.float().cpu()
+            scaled = torch.from_numpy(latents).to(vae.device) / vae.config.scaling_factor
+            decoded = vae.decode(scaled).sample.cpu()
         check_finite(decoded)
         return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()

@@ -152,7 +152,7 @@ def _autoencoder(args: argparse.Namespace, catalog: Catalog, bundle: Bundle, _: 
     report.read(args.out)
     make_folder(args.out)
     clear = sum(row["weather_by"] is None for row in samples.rows)
-    vae = load_base(location, "cpu").vae
+    vae = load_base(location, "cpu", half=False).vae
     outcome = autoencoder.measure(vae, samples, bundle.size, Clock(clear, "tiles").tick)
     report.write_sheet(args.out / report_autoencoder.SHEET, outcome.sheet, "Real tiles, each beside itself redrawn.")
     about = report.about(command(args, bundle), bundle)

@@ -22,9 +22,9 @@ from mmmrs_demo.training.loop import Loss, Plan, Share, Stage, autocast
 from mmmrs_demo.training.noise import Drawn, Noise, guided, prompts
 from mmmrs_demo.training.text import HIDDEN
 
-CHANNELS = (48, 128, 192, 224)
+CHANNELS = (64, 112, 176)
 ATTENTIVE = 2  # of the levels, the deepest
-GROUPS = 8
+GROUPS = 16
 SIDE = 32
 PART_KEPT = 0.9
 """How often a prompt names the GSD level, and how often the satellite."""
@@ -42,13 +42,15 @@ def build_scheduler() -> DDPMScheduler:
         prediction_type="v_prediction",
         clip_sample=False,
         steps_offset=1,
+        timestep_spacing="trailing",  # a sampler begins where all is noise, for there brightness and colour are decided
     )
 
 
 def build_unet(latent_channels: int) -> UNet2DConditionModel:
-    """Return an untrained UNet of SD1.5's layout with four levels and text attention on the two deepest ones.
+    """Return an untrained UNet of SD1.5's layout with three levels and text attention on the two deeper ones.
 
-    The first level is narrow: it only takes latents apart and puts them together, at a quarter of the cost.
+    Twice as large a one with a narrower first level (48 channels) cost the same and saw less: what lies where is drawn
+    on the first level.
     """
     shallow = len(CHANNELS) - ATTENTIVE
     unet = UNet2DConditionModel(
@@ -137,30 +139,33 @@ def train_base(
 ) -> None:
     """Train the UNet, and with it the ControlNets of all directions.
 
-    Every other step is on plain captions in all modalities, the rest on one direction each, those with few pairs less
+    Every third step is on plain captions in all modalities, the rest on one direction each, those with few pairs less
     often, lest these be learned by heart. The paper trains each ControlNet on a frozen SD1.5 (section 4.3); a base this
     small and this briefly trained hardly reacts to what a ControlNet adds to it later, so here it learns to listen from
     the start. What sets a picture's brightness and layout (night, snow) is decided where nearly all is noise, so all
     noise levels count alike: the usual weights by signal-to-noise ratio leave that nearly unlearned. Translations draw
     high noise more often still: that is where the input tells most, while at low noise the latents tell it themselves.
     """
-    samples, keys = noise.latents.samples, list(controlnets)
-    pairs = {key: np.array(samples.pairs(TRANSLATIONS[key])) for key in keys}
-    chances = {key: samples.chances(pairs[key][:, 1]) for key in keys}
-    shares = np.array([len(pairs[key]) ** 0.25 for key in keys])
-    shares /= shares.sum()
-    captions_alone = _caption_loss(noise, list(range(len(samples.rows))), _plain_caption, plan)
+    translations = _translation_loss(noise, controlnets, plan)
+    captions_alone = _caption_loss(noise, list(range(len(noise.latents.samples.rows))), _plain_caption, plan)
 
     def loss(step: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
-        if step % 2 == 0:
-            return captions_alone(step, rng, share)
-        key = str(rng.choice(keys, p=shares))
-        sources, targets = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chances[key])].T
-        drawn = Drawn(targets, prompts(samples, sources, rng, _full_prompt), rng.integers(TURNS, size=plan.batch))
-        condition = guided(controlnets[key], samples, share.of(sources), share.of(drawn.turns))
-        return noise.loss(drawn, rng, share, condition, attempts=2)
+        return (captions_alone if step % 3 == 0 else translations)(step, rng, share)
 
     Stage("base", folder, {"unet": noise.unet, **controlnets}, plan, precision=noise.precision).train(loss, sample)
+
+
+def train_controlnets(
+    noise: Noise,
+    controlnets: dict[str, ControlNetModel],
+    folder: Path,
+    plan: Plan,
+    sample: Callable[[int], None] | None = None,
+) -> None:
+    """Train the ControlNets of all directions on a finished UNet: each step costs less, and none is on captions."""
+    noise.unet.requires_grad_(requires_grad=False)
+    loss = _translation_loss(noise, controlnets, plan)
+    Stage("controlnets", folder, {**controlnets}, plan, precision=noise.precision).train(loss, sample)
 
 
 def train_lora(noise: Noise, folder: Path, plan: Plan, sample: Callable[[int], None] | None = None) -> None:
@@ -183,6 +188,23 @@ def _caption_loss(noise: Noise, numbers: list[int], telling: _Telling, plan: Pla
         chosen = rng.choice(numbers, plan.batch, p=chances)
         drawn = Drawn(chosen, prompts(samples, chosen, rng, telling), rng.integers(TURNS, size=plan.batch))
         return noise.loss(drawn, rng, share)
+
+    return loss
+
+
+def _translation_loss(noise: Noise, controlnets: dict[str, ControlNetModel], plan: Plan) -> Loss:
+    samples, keys = noise.latents.samples, list(controlnets)
+    pairs = {key: np.array(samples.pairs(TRANSLATIONS[key])) for key in keys}
+    chances = {key: samples.chances(pairs[key][:, 1]) for key in keys}
+    shares = np.array([len(pairs[key]) ** 0.25 for key in keys])
+    shares /= shares.sum()
+
+    def loss(_: int, rng: np.random.Generator, share: Share) -> torch.Tensor:
+        key = str(rng.choice(keys, p=shares))
+        sources, targets = pairs[key][rng.choice(len(pairs[key]), plan.batch, p=chances[key])].T
+        drawn = Drawn(targets, prompts(samples, sources, rng, _full_prompt), rng.integers(TURNS, size=plan.batch))
+        condition = guided(controlnets[key], samples, share.of(sources), share.of(drawn.turns))
+        return noise.loss(drawn, rng, share, condition, attempts=2)
 
     return loss
 

@@ -1,4 +1,4 @@
-"""The embedded bundle from nothing: autoencoder, text encoder, base with ControlNets, LoRA; and the folder.
+"""The embedded bundle from nothing: autoencoder, text encoder, base with ControlNets, these alone, LoRA; the folder.
 
 Every stage leaves its checkpoint and sample sheets in a work folder; running again goes on where it stopped.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderTiny,
+    ControlNetModel,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
 )
@@ -54,7 +55,8 @@ class Recipe:
     autoencoder: Plan = Plan(5000, 16, 1.5e-3)
     text: Plan = Plan(600, 32, 2e-3, ema=0.99)
     eyes: Plan = Plan(1000, 16, 2e-3, ema=0.99)
-    base: Plan = Plan(24000, 16, 8e-4, ema=0.999)
+    base: Plan = Plan(12000, 16, 6e-4, ema=0.999)
+    controlnets: Plan = Plan(3200, 16, 5e-4, ema=0.999)
     lora: Plan = Plan(1500, 32, 1e-3, warmup=50, ema=0.99)
 
     def shortened(self, factor: float) -> Recipe:
@@ -91,7 +93,7 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
     text_encoder = text.build_text_encoder(tokenizer).to(device)
     unet = diffusion.build_unet(autoencoder.LATENT_CHANNELS).to(device)
     text.train(text_encoder, tokenizer, work, recipe.text)
-    noise = Noise(tokenizer, text_encoder, unet, diffusion.build_scheduler(), latents, PRECISION, autoencoder.WEIGHTS)
+    noise = Noise(tokenizer, text_encoder, unet, diffusion.build_scheduler(), latents, PRECISION)
     pipe = StableDiffusionPipeline(
         vae, text_encoder, tokenizer, unet, scheduler(), None, None, requires_safety_checker=False
     )
@@ -99,18 +101,22 @@ def train(data: Path, work: Path, out: Path, recipe: Recipe, *, only: str | None
     diffusion.train_eyes(controlnets, latents, work, recipe.eyes, PRECISION)
     shown = {key: sheets.examples(data, translation) for key, translation in TRANSLATIONS.items()}
 
-    def base_sheets(step: int) -> None:
-        sheets.draw(pipe, CAPTIONS, TEXT_LOOK).save(work / f"base-{step}.png")
+    def translation_sheets(step: int, stage: str = "controlnets") -> None:
         for key, controlnet in controlnets.items():
             page = sheets.draw_translations(pipe, controlnet, shown[key], TRANSLATION_LOOK)
-            page.save(work / f"{key}-{step}.png")
+            page.save(work / f"{stage}-{key}-{step}.png")
+
+    def base_sheets(step: int) -> None:
+        sheets.draw(pipe, CAPTIONS, TEXT_LOOK).save(work / f"base-{step}.png")
+        translation_sheets(step, "base")
 
     diffusion.train_base(noise, controlnets, work, recipe.base, base_sheets)
     _save_base(pipe, out)
-    for key, controlnet in controlnets.items():
-        _half(controlnet).save_pretrained(out / "controlnet" / key, max_shard_size=SHARD)
+    _save_controlnets(controlnets, out)
     if only == "base":
         return
+    diffusion.train_controlnets(noise, controlnets, work, recipe.controlnets, translation_sheets)
+    _save_controlnets(controlnets, out)
     prompts = [prompt.text for prompt in PAPER_PROMPTS[:8]]
 
     def lora_sheet(step: int) -> None:
@@ -158,6 +164,11 @@ def _save_base(pipe: StableDiffusionPipeline, out: Path) -> None:
         **halves,
     )
     whole.save_pretrained(out, max_shard_size=SHARD)
+
+
+def _save_controlnets(controlnets: dict[str, ControlNetModel], out: Path) -> None:
+    for key, controlnet in controlnets.items():
+        _half(controlnet).save_pretrained(out / "controlnet" / key, max_shard_size=SHARD)
 
 
 def _save_lora(pipe: StableDiffusionPipeline, out: Path) -> None:

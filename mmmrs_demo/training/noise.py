@@ -50,7 +50,6 @@ class Noise:
         scheduler: how noise is added, and what must be said of it: the noise, or the velocity.
         latents: of the data set.
         precision: of the passes, a key of `loop.PRECISIONS`.
-        weights: how much each channel of the latents counts, on average 1; one number where all count alike.
     """
 
     tokenizer: CLIPTokenizer
@@ -59,7 +58,6 @@ class Noise:
     scheduler: DDPMScheduler
     latents: Latents
     precision: str
-    weights: tuple[float, ...] = (1.0,)
 
     def loss(
         self,
@@ -94,8 +92,7 @@ class Noise:
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         with autocast(device, self.precision):
             said = self.unet(noisy, steps, words, **condition(noisy, steps, words)).sample
-        weights = torch.tensor(self.weights, device=device)[:, None, None]
-        return ((said.float() - target).square() * weights).mean()
+        return (said.float() - target).square().mean()
 
 
 def prompts(

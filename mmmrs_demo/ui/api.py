@@ -12,6 +12,7 @@ from gradio.events import api
 
 from mmmrs_demo.catalog import BASE, LORA
 from mmmrs_demo.modality import TRANSLATIONS
+from mmmrs_demo.request import FULL_SPEED
 from mmmrs_demo.ui.cache import discard, fresh_folder, uploaded
 from mmmrs_demo.ui.compare import grid_job
 from mmmrs_demo.ui.controls import quantity_of, to_text, to_translation
@@ -71,6 +72,7 @@ def add_endpoints(page: Page) -> None:
         guidance: float | None = None,
         scheduler: str | None = None,
         lora_scale: float | None = None,
+        speed: str = FULL_SPEED,
         width: int | None = None,
         height: int | None = None,
         seed: int | None = None,
@@ -90,6 +92,7 @@ def add_endpoints(page: Page) -> None:
             guidance: How closely the picture follows the words, 0 to 30; 1 or less turns it off.
             scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc; of a large picture ddim, euler or euler-a.
             lora_scale: Strength of the LoRA, 0 (off) to 2.
+            speed: full, faster or draft; what is made window by window is always made in full.
             width: Pixels, a multiple of 8 from 64 to 2048; what is larger than one and a half times the bundle's own
                 size is made window by window.
             height: The same.
@@ -109,6 +112,7 @@ def add_endpoints(page: Page) -> None:
             "guidance": guidance,
             "scheduler": scheduler,
             "lora_scale": lora_scale,
+            "speed": speed,
             "width": width,
             "height": height,
             "seed": seed,
@@ -128,6 +132,7 @@ def add_endpoints(page: Page) -> None:
         guidance: float | None = None,
         scheduler: str | None = None,
         lora_scale: float | None = None,
+        speed: str = FULL_SPEED,
         controlnet_scale: float | None = None,
         seed: int | None = None,
         bundle: str | None = None,
@@ -152,6 +157,7 @@ def add_endpoints(page: Page) -> None:
             guidance: How closely the picture follows the words, 0 to 30; 1 or less turns it off.
             scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc.
             lora_scale: Strength of the LoRA, 0 (off) to 2.
+            speed: full, faster or draft; what is made window by window is always made in full.
             controlnet_scale: How firmly the tile holds the picture, 0 to 2.
             seed: 0 to 2**63 - 1; left out for one drawn at random.
             bundle: Key of the model; left out for the one in use.
@@ -176,6 +182,7 @@ def add_endpoints(page: Page) -> None:
             "guidance": guidance,
             "scheduler": scheduler,
             "lora_scale": lora_scale,
+            "speed": speed,
             "controlnet_scale": controlnet_scale,
             "samples": samples,
             "seed": seed,
@@ -199,6 +206,7 @@ def add_endpoints(page: Page) -> None:
         guidance: float | None = None,
         scheduler: str | None = None,
         lora_scale: float | None = None,
+        speed: str = FULL_SPEED,
         width: int | None = None,
         height: int | None = None,
         seed: int | None = None,
@@ -222,12 +230,13 @@ def add_endpoints(page: Page) -> None:
             guidance: How closely the pictures follow the words, 0 to 30; 1 or less turns it off.
             scheduler: dpm++2m-karras, ddim, euler, euler-a or unipc; of large pictures ddim, euler or euler-a.
             lora_scale: Strength of the LoRA, 0 (off) to 2.
+            speed: full, faster or draft; what is made window by window is always made in full.
             width: Pixels of each picture, a multiple of 8 from 64 to 2048.
             height: The same.
             seed: 0 to 2**63 - 1; left out for one drawn at random.
             bundle: Key of the model; left out for the one in use.
             rows: What differs from row to row: gsd, weather, satellite, lora_scale, guidance, steps, seed, scheduler,
-                or bundle where there are several; left out for a single row.
+                speed, or bundle where there are several; left out for a single row.
             row_values: Its values, as they are said above, such as ["clear", "fog"] or ["1", "2"]; "none" leaves a part
                 out of the prompt. Left out for the usual ones. There are at most 64 pictures.
             columns: What differs from column to column, as for rows; left out for a single column.
@@ -247,6 +256,7 @@ def add_endpoints(page: Page) -> None:
             "guidance": guidance,
             "scheduler": scheduler,
             "lora_scale": lora_scale,
+            "speed": speed,
             "width": width,
             "height": height,
             "seed": seed,

@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.prompt import GSD_LEVELS, MAX_TOKENS, SATELLITES, WEATHERS, GSDLevel, Prompt, count, overflow
 from mmmrs_demo.radiometry import Quantity
-from mmmrs_demo.request import MAX_SAMPLES, SCHEDULERS, TextRequest, TranslationRequest, parse_request
+from mmmrs_demo.request import (
+    FULL_SPEED,
+    MAX_SAMPLES,
+    SCHEDULERS,
+    SPEEDS,
+    TextRequest,
+    TranslationRequest,
+    parse_request,
+)
 from mmmrs_demo.ui.job import MAX_PICTURES
 from mmmrs_demo.ui.language import marked
 from mmmrs_demo.ui.page import QUIET, defaults
@@ -201,6 +209,12 @@ def _settings(settings: Settings, defaults: dict[str, Any], *, several: bool) ->
         fields["guidance"] = gr.Slider(
             0, 30, defaults["guidance"], step=0.5, label="Guidance", info="1 or less turns it off"
         )
+    fields["speed"] = gr.Radio(
+        [(speed.label, key) for key, speed in SPEEDS.items()],
+        value=FULL_SPEED,
+        label="Speed",
+        info="large pictures are always made in full",
+    )
     with gr.Row():
         fields["lora_scale"] = gr.Slider(0, 2, defaults["lora_scale"], step=0.05, label="LoRA scale", info="0 is off")
         if "controlnet_scale" in defaults:

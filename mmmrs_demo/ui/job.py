@@ -139,7 +139,7 @@ class TextJob:
         bundle = catalog.bundle(self.request.bundle or self.settings.bundle)
         complete = bundle.complete(self.request)
         scene = max(complete.width or 0, complete.height or 0) > bundle.piece
-        return None if scene else Effort((bundle.key, complete.kind), complete.steps or 0)
+        return None if scene else Effort((bundle.key, complete.kind, complete.speed), complete.steps or 0)
 
     def before(self) -> None:
         """Return nothing."""
@@ -190,7 +190,7 @@ class FileJob:
         complete = bundle.complete(self.request)
         if is_scene(self.file, bundle, self.settings):
             return None
-        return Effort((bundle.key, complete.kind), (complete.steps or 0) * complete.samples)
+        return Effort((bundle.key, complete.kind, complete.speed), (complete.steps or 0) * complete.samples)
 
     def before(self) -> str:
         """Return a small PNG of the input."""

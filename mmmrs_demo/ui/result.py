@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mmmrs_demo.ui.stage import Actions
 
 
-_COSTLY = ("bundle", "tile", "steps", "samples", "pictures", "width", "height")
+_COSTLY = ("bundle", "tile", "steps", "samples", "speed", "pictures", "width", "height")
 """What the time of a run depends on, by name in a form."""
 
 

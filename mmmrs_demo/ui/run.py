@@ -131,11 +131,11 @@ class Effort(NamedTuple):
     """What has to be done in a run.
 
     Attributes:
-        kind: Bundle and kind of request: runs of one kind take equally long for a step on one machine.
+        kind: Bundle, kind of request and speed: runs of one kind take equally long for a step on one machine.
         steps: Of all its samples together.
     """
 
-    kind: tuple[str, str]
+    kind: tuple[str, str, str]
     steps: int
 
     @property
@@ -174,7 +174,7 @@ class _Turn:
 _LINE: list[_Turn] = []
 """All runs of this process, for it has one engine: the first is on its way, the others come in this order."""
 
-_PACES: dict[tuple[str, str], float] = {}
+_PACES: dict[tuple[str, str, str], float] = {}
 """Seconds of a step in the last run of each kind."""
 
 

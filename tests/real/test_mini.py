@@ -15,14 +15,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.dataset.tiles import Tile, read_index
 from mmmrs_demo.engine import Engine
+from mmmrs_demo.metrics import MOST_DB, psnr
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.prompt import WEATHERS, Prompt
+from mmmrs_demo.prompt import PAPER_PROMPTS, WEATHERS, Prompt
 from mmmrs_demo.request import TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 
 pytestmark = pytest.mark.real
 
 DATA = Path(os.environ.get("MMMRS_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SEEDS = (1, 2, 3)
 needs_tiles = pytest.mark.skipif(
     not (DATA / "index.csv").is_file(), reason=f"no real tiles at {DATA}; set MMMRS_TEST_DATA"
@@ -98,6 +100,17 @@ def test_any_two_weather_words_are_told_apart() -> None:
     with torch.no_grad():
         last = encoder(tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids)[0][:, -1]
     assert torch.pdist(last).min() > 0.1 * last.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize(("speed", "least"), [("faster", 32.0), ("draft", 24.0)])
+def test_a_quicker_picture_is_nearly_the_same(engine: Engine, speed: str, least: float) -> None:
+    example = Image.open(EXAMPLES / "rgb_village.png")
+    translation = TranslationRequest(translation="rgb2nir", seed=5)
+    for request, image in ((TextRequest(prompt=PAPER_PROMPTS[1], seed=5), None), (translation, example)):
+        full, quick = (
+            np.asarray(engine.run(request.model_copy(update={"speed": key}), image).image) for key in ("full", speed)
+        )
+        assert least < psnr(quick, full) < MOST_DB
 
 
 def test_sentinel_1_is_grey_and_that_is_the_loras_doing(engine: Engine) -> None:

@@ -60,6 +60,7 @@ def test_a_click_makes_several_pictures_of_which_each_can_be_chosen(page: Page, 
 def test_pictures_without_a_seed_have_seeds_in_a_row(page: Page, server: Server) -> None:
     panel = ask(page, 2, "")
     press(panel, "Generate")
+    done(panel)
     strip(panel, 2)
     first, second = (request.seed or 0 for request in server.engine.requests)
     assert second == first + 1 > 1

@@ -73,7 +73,7 @@ def test_an_unknown_bundle_is_answered_with_those_there_are(shipped: Catalog) ->
         ({"base": {}}, "needs a path or the id"),
         ({"base": {"hub": "someone/base"}}, "pinned to"),
         ({"base": {"hub": "someone/base", "revision": "main"}}, "Revision should match pattern"),
-        ({"controlnets": {"sar2nir": {"path": "x"}}}, "no known translation: sar2nir"),
+        ({"controlnets": {"sar2nir": {"path": "x"}}}, "“sar2nir”, which is no translation"),
         ({"colour": "red"}, "no setting called colour"),
         ({"size": 250}, "multiple of 64"),
     ],
@@ -218,13 +218,12 @@ def test_a_translation_request_is_completed() -> None:
 
 
 def test_translations_may_have_defaults_of_their_own() -> None:
-    other = {"translation_steps": 9, "translation_guidance": 0.0, "translation_scheduler": "euler-a"}
+    other = {"translations": {"rgb2sar": {"steps": 9, "guidance": 0.0, "scheduler": "euler-a"}}}
     own = bundle(defaults=TABLE["defaults"] | other)  # type: ignore[operator]
     request = own.complete(TranslationRequest(translation="rgb2sar"))
     assert (request.steps, request.guidance, request.scheduler) == (9, 0.0, "euler-a")
-    text = own.complete(TextRequest())
-    assert text.steps == 20
-    assert text.scheduler == "ddim"
+    for usual in (own.complete(TextRequest()), own.complete(TranslationRequest(translation="sar2rgb"))):
+        assert (usual.steps, usual.guidance, usual.scheduler) == (20, 4.0, "ddim")
 
 
 def test_what_was_said_stays() -> None:

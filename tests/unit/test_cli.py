@@ -404,7 +404,7 @@ def test_show_does_not_let_a_file_command_the_terminal(shell: Shell, monkeypatch
     shell("generate", "a park", "--out", "park.png")
     found = read("park.png")
     hostile = found.model_copy(update={"model": {"title": "\x1b]0;owned\x07\nSeed  8"}})
-    monkeypatch.setattr("mmmrs_demo.cli.read", lambda _: hostile)
+    monkeypatch.setattr("mmmrs_demo.cli.show.read", lambda _: hostile)
     out = shell("show", "park.png")[1]
     assert "\x1b" not in out
     assert "\nSeed  8" not in out

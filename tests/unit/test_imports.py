@@ -19,7 +19,7 @@ FLOORS = (
     {"prompt", "files"},
     {"request", "bands", "worldfile", "archive"},
     {"catalog", "provenance", "radiometry"},
-    {"loaded", "georaster"},
+    {"loaded", "precision", "shortcuts", "georaster"},
     {"raster", "geotiff", "window_model"},
     {"scene", "outputs", "engine"},
     {"maker", "inputs"},
@@ -43,7 +43,7 @@ ALONE = {
 
 MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "safetensors", "controlnet_aux"}
 PAGES = {"gradio", "gradio_client"}
-MODEL_ROOMS = {"loaded", "window_model", "engine", "dataset", "training", "evaluation"}
+MODEL_ROOMS = {"loaded", "precision", "shortcuts", "window_model", "engine", "dataset", "training", "evaluation"}
 
 
 def room_of(file: Path) -> str:

@@ -52,7 +52,7 @@ async def waiting(job: run.Run[str], before: int) -> Waiting:
 @pytest.mark.usefixtures("line")
 def test_runs_wait_for_those_before_them_and_know_how_long() -> None:
     free, made = threading.Event(), list[str]()
-    effort = Effort(("mini", "text"), 4)
+    effort = Effort(("mini", "text", "full"), 4)
 
     async def all_three() -> None:
         async with running(held(free, made, "a"), effort) as a, running(held(free, made, "b"), effort) as b:
@@ -71,7 +71,7 @@ def test_runs_wait_for_those_before_them_and_know_how_long() -> None:
             free.set()
             await c.result()
             await d.result()
-        assert Effort(("mini", "translation"), 4).seconds is None  # of another kind nothing is known
+        assert Effort(("mini", "translation", "full"), 4).seconds is None  # of another kind nothing is known
 
     loops.run(all_three())
     assert made == ["a", "b", "c", "d"]
