@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,7 +20,7 @@ from pydantic import (
 
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.modality import TRANSLATIONS
-from mmmrs_demo.request import BaseRequest, TextRequest, TranslationRequest
+from mmmrs_demo.request import BaseRequest, TextRequest, TranslationRequest, one_of
 
 BASE = "base"
 LORA = "lora"
@@ -32,6 +31,7 @@ _DRAWN_SEEDS = 2**32  # short enough to be read out, and exact in a browser's nu
 _PIPELINE = "model_index.json"
 _COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
+_Direction = Annotated[str, one_of(TRANSLATIONS, "translation")]
 _AnyRequest = TypeVar("_AnyRequest", bound=BaseRequest)
 
 
@@ -74,12 +74,6 @@ class Source(_Entry):
         return self
 
 
-def _known(key: str) -> str:
-    if key not in TRANSLATIONS:
-        raise UserError(f"The catalog names “{key}”, which is no translation; there are {', '.join(TRANSLATIONS)}.")
-    return key
-
-
 class Difference(_Entry):
     """What one translation means differently from pictures made from words."""
 
@@ -97,7 +91,7 @@ class Defaults(_Entry):
     text_lora_scale: float = 1.0
     translation_lora_scale: float = 0.0
     controlnet_scale: float = 1.0
-    translations: dict[Annotated[str, AfterValidator(_known)], Difference] = {}
+    translations: dict[_Direction, Difference] = {}
 
 
 class Bundle(_Entry):
@@ -124,7 +118,7 @@ class Bundle(_Entry):
     size: Annotated[int, Field(multiple_of=64)]
     base: Source
     lora: Source | None = None
-    controlnets: dict[Annotated[str, AfterValidator(_known)], Source] = {}
+    controlnets: dict[_Direction, Source] = {}
     defaults: Defaults
 
     @property

@@ -154,7 +154,7 @@ class Engine:
             heed(stop)
             return {}
 
-        blocks = [*deep(pipeline.unet), *([pipeline.controlnet] if image else [])]
+        blocks = [*deep(pipeline.unet), *([pipeline.controlnet] if image is not None else [])]
         try:
             with repeating(blocks, SPEEDS[request.speed].every):
                 pixels = pipeline(

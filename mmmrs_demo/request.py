@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mmmrs_demo.errors import UserError, explain
 from mmmrs_demo.modality import TRANSLATIONS, Modality
@@ -42,6 +51,18 @@ class Speed(NamedTuple):
 FULL_SPEED = "full"
 SPEEDS = {FULL_SPEED: Speed("Full quality", 1), "faster": Speed("Faster", 2), "draft": Speed("Draft", 4)}
 
+
+def one_of(known: Mapping[str, object], what: str) -> AfterValidator:
+    """Return what refuses a key that is not known, in a sentence that says what it should be a key of."""
+
+    def check(key: str) -> str:
+        if key not in known:
+            raise UserError(f"There is no {what} “{key}”; choose one of {', '.join(known)}.")
+        return key
+
+    return AfterValidator(check)
+
+
 _Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 _Scale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 
@@ -68,9 +89,9 @@ class BaseRequest(BaseModel):
     negative_prompt: str = ""
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] | None = None
-    scheduler: str | None = None
+    scheduler: Annotated[str, one_of(SCHEDULERS, "scheduler")] | None = None
     lora_scale: _Scale | None = None
-    speed: Annotated[str, Field(exclude_if=lambda speed: speed == FULL_SPEED)] = FULL_SPEED
+    speed: Annotated[str, one_of(SPEEDS, "speed"), Field(exclude_if=lambda speed: speed == FULL_SPEED)] = FULL_SPEED
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
 
     @field_validator("negative_prompt")
@@ -85,20 +106,6 @@ class BaseRequest(BaseModel):
         if steps is not None and steps > limit:
             raise UserError(f"Steps should be at most {limit}, not {steps}.")
         return steps
-
-    @field_validator("scheduler")
-    @classmethod
-    def _known_scheduler(cls, key: str | None) -> str | None:
-        if key is not None and key not in SCHEDULERS:
-            raise UserError(f"There is no scheduler “{key}”; choose one of {', '.join(SCHEDULERS)}.")
-        return key
-
-    @field_validator("speed")
-    @classmethod
-    def _known_speed(cls, key: str) -> str:
-        if key not in SPEEDS:
-            raise UserError(f"There is no speed “{key}”; choose one of {', '.join(SPEEDS)}.")
-        return key
 
 
 class TextRequest(BaseRequest):
@@ -129,17 +136,10 @@ class TranslationRequest(BaseRequest):
     """
 
     kind: Literal["translation"] = "translation"
-    translation: str
+    translation: Annotated[str, one_of(TRANSLATIONS, "translation")]
     controlnet_scale: _Scale | None = None
     samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES, exclude_if=lambda samples: samples == 1)] = 1
     source_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-
-    @field_validator("translation")
-    @classmethod
-    def _known_translation(cls, key: str) -> str:
-        if key not in TRANSLATIONS:
-            raise UserError(f"There is no translation “{key}”; choose one of {', '.join(TRANSLATIONS)}.")
-        return key
 
     @model_validator(mode="after")
     def _enough_seeds(self) -> Self:

@@ -29,8 +29,8 @@ BRIGHTNESS = {(0, 0): 2.7, (0, 1): 8.0, (1, 0): 8.0, (1, 1): 12.0}
 """Gain of each frequency (down, across) of a block's brightness in -1..1.
 
 The mean has about unit variance; what varies less is decided later in diffusion, so the coarse comes first. Four more
-frequencies were tried and gave a sharper autoencoder (28.8 dB), but nobody can foretell them: a UNet that learned them
-for as long drew grain where this one draws the ground.
+frequencies were tried, together with a UNet of 48/128/192/224 channels: the autoencoder was sharper (28.8 dB), and
+pictures had more grain and were farther from the truth, after more than twice as many samples.
 """
 
 COLOURS = {(1, 0): 8.0, (1, 2): 8.0}

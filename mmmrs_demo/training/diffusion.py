@@ -47,11 +47,7 @@ def build_scheduler() -> DDPMScheduler:
 
 
 def build_unet(latent_channels: int) -> UNet2DConditionModel:
-    """Return an untrained UNet of SD1.5's layout with three levels and text attention on the two deeper ones.
-
-    Twice as large a one with a narrower first level (48 channels) cost the same and saw less: what lies where is drawn
-    on the first level.
-    """
+    """Return an untrained UNet of SD1.5's layout with three levels and text attention on the two deeper ones."""
     shallow = len(CHANNELS) - ATTENTIVE
     unet = UNet2DConditionModel(
         sample_size=SIDE,

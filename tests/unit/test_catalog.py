@@ -73,7 +73,7 @@ def test_an_unknown_bundle_is_answered_with_those_there_are(shipped: Catalog) ->
         ({"base": {}}, "needs a path or the id"),
         ({"base": {"hub": "someone/base"}}, "pinned to"),
         ({"base": {"hub": "someone/base", "revision": "main"}}, "Revision should match pattern"),
-        ({"controlnets": {"sar2nir": {"path": "x"}}}, "“sar2nir”, which is no translation"),
+        ({"controlnets": {"sar2nir": {"path": "x"}}}, "no translation “sar2nir”"),
         ({"colour": "red"}, "no setting called colour"),
         ({"size": 250}, "multiple of 64"),
     ],
