@@ -228,7 +228,8 @@ class Instant:
     """An engine whose models cost nothing: the picture is the input, each pixel of the latents as one."""
 
     def __init__(self, engine: Maker) -> None:
-        self.engine, self.catalog, self.run = engine, engine.catalog, engine.run
+        self.engine, self.catalog = engine, engine.catalog
+        self.run, self.run_all = engine.run, engine.run_all
 
     def windows(
         self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None

@@ -94,6 +94,11 @@ class Defaults(_Entry):
     translations: dict[_Direction, Difference] = {}
 
 
+def drawn_seed() -> int:
+    """Return a seed drawn at random."""
+    return secrets.randbelow(_DRAWN_SEEDS)
+
+
 class Bundle(_Entry):
     """A base model with the LoRA and the ControlNets that were trained on it.
 
@@ -141,7 +146,7 @@ class Bundle(_Entry):
 
     def _meant_by(self, request: BaseRequest) -> dict[str, object]:
         own = self.defaults
-        shared = {"bundle": self.key, "seed": secrets.randbelow(_DRAWN_SEEDS)}
+        shared = {"bundle": self.key, "seed": drawn_seed()}
         if isinstance(request, TextRequest):
             side = request.width or request.height or self.size
             return shared | {

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -145,6 +145,16 @@ class Cluster:
         """Make a picture in one piece; as `engine.Engine.run`, but for `on_step`, which is not called."""
         return self.ask(stop, "run", request, image)
 
+    def run_all(
+        self,
+        requests: Sequence[_AnyRequest],
+        image: Image.Image | None = None,
+        on_step: Callable[[Step], None] | None = None,  # noqa: ARG002 - as above
+        stop: threading.Event | None = None,
+    ) -> list[Rendering]:
+        """Make several pictures on one worker, which knows best how many to make together."""
+        return self.ask(stop, "run_all", requests, image)
+
     def windows(self, request: _AnyRequest, stop: threading.Event | None = None) -> tuple[_AnyRequest, SceneModel]:
         """Return the complete request, and what looks through the windows of a scene; as `engine.Engine.windows`."""
         complete, model = self.ask(stop, "windows", request)
@@ -248,6 +258,9 @@ class _Worker:
 
     def run(self, request: _AnyRequest, image: Image.Image | None) -> Rendering:
         return self._engine.run(request, image)
+
+    def run_all(self, requests: Sequence[_AnyRequest], image: Image.Image | None) -> list[Rendering]:
+        return self._engine.run_all(requests, image)
 
     def windows(self, request: _AnyRequest) -> tuple[_AnyRequest, SceneModel]:
         return self._engine.windows(request)

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
 from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
-from mmmrs_demo.errors import UserError, heed
+from mmmrs_demo.errors import Stopped, UserError, heed
 from mmmrs_demo.loaded import Loaded, check_finite, versions
 from mmmrs_demo.modality import TRANSLATIONS, Modality
+from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.request import FULL_SPEED, SCHEDULERS, SPEEDS, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.shortcuts import deep, repeating
+from mmmrs_demo.together import PATIENCE, Asked, Together
 from mmmrs_demo.window_model import WindowModel
 
 if TYPE_CHECKING:
@@ -35,21 +39,71 @@ if TYPE_CHECKING:
 _GRID = 64  # a translation's sides inside the model are multiples of this many pixels
 _SLIMMEST = 4  # and one is at most this many times the other
 _PREVIEW = 256  # longer side of a preview in pixels
-_PATIENCE = 0.05  # seconds between two looks at `stop` while another request runs
 _ADAPTER = "mmmrs"
+
+_BATCH_PIXELS = {"cpu": 2**18}
+_BATCH_PIXELS_ON_GPU = 2**21
+"""How many pixels the pictures of a batch may have together: where those of one keep all cores busy, more gain nothing.
+
+On a CPU that was measured (``benchmarks.speed``), for GPUs it is a guess.
+"""
 
 SCENE_SCHEDULERS = ("euler-a", "euler", "ddim")
 """Schedulers whose steps remember nothing, so that a scene can take each in parts; the first is the default."""
 
 
+class _Kind(NamedTuple):
+    """What orders of one batch have in common: all but the words, the seed and the picture.
+
+    Attributes:
+        request: The rest of the request.
+        inner: Width and height inside the model.
+    """
+
+    request: Any
+    inner: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A complete request with its input.
+
+    Attributes:
+        request: No None is left in it, which its type cannot say.
+        image: The input of a translation in its modality's mode.
+        size: Width and height of the picture to be.
+        inner: The same inside the model.
+        modality: Of the picture to be.
+    """
+
+    request: Any
+    image: Image.Image | None
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    modality: Modality
+
+    @property
+    def kind(self) -> _Kind:
+        own = {"prompt": Prompt(), "negative_prompt": "", "seed": 0}
+        if self.image is not None:
+            own["source_sha256"] = None
+        return _Kind(self.request.model_copy(update=own), self.inner)
+
+
 class Engine:
-    """Runs requests on the bundles of a catalog; any thread may call it, and one request runs at a time."""
+    """Runs requests on the bundles of a catalog; any thread may call it.
+
+    One batch runs at a time: a request alone, or all that are alike and wait when it is their turn. A picture of a
+    batch differs by a few levels from the same made alone, for multiplications are rounded otherwise, and its details
+    say of how many it was.
+    """
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog
         self.settings = settings
         self._lock = threading.Lock()
         self._loaded: dict[str, Loaded] = {}
+        self._together: Together[_Order, Rendering] = Together(self._work, self._most)
         self._tokenizer_lock = threading.Lock()
         self._tokenizers: dict[str, Any] = {}
 
@@ -106,83 +160,161 @@ class Engine:
             request: What to make; what it leaves out is filled in with the bundle's defaults. Of several samples, the
                 first is made: `make.sampled` makes them all.
             image: The input of a translation, of any size; None for text.
-            on_step: Called after every step, in the calling thread.
+            on_step: Called after every step, in a thread of the engine.
             stop: Once set, ends the run within a step, and the wait for another run at once.
 
         Raises:
             Stopped: `stop` was set.
             UserError: A part of the bundle is missing, or the request cannot be run.
         """
+        return self.run_all([request], image, on_step, stop)[0]
+
+    def run_all(
+        self,
+        requests: Sequence[TextRequest | TranslationRequest],
+        image: Image.Image | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Rendering]:
+        """Make the pictures that several requests ask for; those that are alike in one batch, where that is faster.
+
+        Args, and what it raises: as `run`; a step is one of all of them, and its preview shows the first of a batch.
+        """
+        orders = [self._order(request, image) for request in requests]
+        made: list[Rendering] = []
+        total = sum(order.request.steps for order in orders)
+
+        def tell(step: Step) -> None:
+            done = sum(order.request.steps for order in orders[: len(made)]) + step.index
+            before = sum(one.seconds for one in made)
+            if on_step:
+                on_step(Step(done, total, step.preview, before + step.seconds))
+
+        while left := orders[len(made) :]:
+            kind = left[0].kind
+            alike = next(list(some) for _, some in itertools.groupby(left, lambda order: order.kind))
+            made += self._together.ask(Asked(kind, alike[: self._most(kind)], on_step and tell, stop))
+        return made
+
+    def _order(self, request: TextRequest | TranslationRequest, image: Image.Image | None) -> _Order:
+        """Return a complete request with its input as the model sees it."""
         bundle = self.bundle(request.bundle)
-        request = bundle.complete(request)
-        if isinstance(request, TextRequest):
+        complete = bundle.complete(request)
+        if isinstance(complete, TextRequest):
             if image is not None:
                 raise UserError("A picture made from words takes no input picture; a translation does.")
-        elif image is None:
-            raise UserError(f"{TRANSLATIONS[request.translation].title} needs an input picture.")
-        else:
-            image = image.convert(TRANSLATIONS[request.translation].source.mode)
-            request = request.model_copy(update={"source_sha256": _digest(image), "samples": 1})
-        with self._turn(stop):
-            loaded = self._load(bundle)
-            heed(stop)
-            return self._run(loaded, request, image, on_step, stop)
+            size = complete.width or 0, complete.height or 0
+            return _Order(complete, None, size, size, Modality.RGB)
+        translation = TRANSLATIONS[complete.translation]
+        if image is None:
+            raise UserError(f"{translation.title} needs an input picture.")
+        image = image.convert(translation.source.mode)
+        complete = complete.model_copy(update={"source_sha256": _digest(image), "samples": 1})
+        return _Order(complete, image, image.size, _inner_size(image.size, bundle.size), translation.target)
 
-    def _run(
-        self,
-        loaded: Loaded,
-        request: Any,  # a complete one: no None is left, which its type cannot say
-        image: Image.Image | None,
-        on_step: Callable[[Step], None] | None,
-        stop: threading.Event | None,
-    ) -> Rendering:
+    def together(self, request: TextRequest) -> int:
+        """Return how many pictures like that of a request are faster made in one batch than one after the other."""
+        bundle = self.bundle(request.bundle)
+        order = self._order(request, None)
+        return 1 if max(order.size) > bundle.piece else self._most(order.kind)
+
+    def _most(self, kind: _Kind) -> int:
+        """Return how many requests of a kind a batch may have."""
+        device = (self.settings.device or _fastest_device()).split(":")[0]
+        return max(1, _BATCH_PIXELS.get(device, _BATCH_PIXELS_ON_GPU) // math.prod(kind.inner))
+
+    def _work(self, batch: list[Asked[_Order, Rendering]]) -> None:
+        """Make the pictures of one batch, for as long as anybody waits for them."""
         import torch
 
-        pipeline, own, size, modality = self._prepare(loaded, request, image)
+        orders = [order for asked in batch for order in asked.things]
+
+        def heed_all(*_: Any) -> None:
+            if not any(asked.wanted for asked in batch):
+                raise Stopped
+
+        def on_step(step: Step, preview: Callable[[int], Image.Image]) -> None:
+            first = 0
+            for asked in batch:
+                count = len(asked.things)
+                if asked.tell and asked.wanted:
+                    asked.told(Step(step.index * count, step.total * count, preview(first), step.seconds))
+                first += count
+            heed_all()
+
+        with self._turn(None):
+            heed_all()
+            loaded = self._load(self.bundle(orders[0].request.bundle))
+            try:
+                made = self._run(loaded, orders, on_step)
+            except torch.OutOfMemoryError as error:
+                if len(orders) == 1:
+                    raise UserError(
+                        "There is not enough graphics memory for a picture of this size; choose a smaller."
+                    ) from error
+                made = [one for order in orders for one in self._run(loaded, [order], heed_all)]
+        for asked in batch:
+            own, made = made[: len(asked.things)], made[len(asked.things) :]
+            renderings = [one for one in own if isinstance(one, Rendering)]
+            faults = [one for one in own if isinstance(one, UserError)]
+            if faults:
+                asked.fail(faults[0])
+            else:
+                asked.finish(renderings)
+
+    def _run(
+        self, loaded: Loaded, orders: Sequence[_Order], on_step: Callable[[Step, Callable[[int], Image.Image]], None]
+    ) -> list[Rendering | UserError]:
+        """Make one batch.
+
+        Args:
+            loaded: The bundle.
+            orders: All of one kind.
+            on_step: Told of every step, without a preview, and what draws that of an order by its number.
+
+        Returns:
+            A rendering of each order, or the UserError that says why there is none.
+        """
+        import torch
+
+        request = orders[0].request
+        pipeline, own = self._prepare(loaded, orders)
         predicted = _watch(pipeline.scheduler)
-        generator = torch.Generator("cpu").manual_seed(request.seed)
+        generators = [torch.Generator("cpu").manual_seed(order.request.seed) for order in orders]
         factor = pipeline.vae_scale_factor
-        noise = torch.randn(
-            (1, pipeline.unet.config.in_channels, own["height"] // factor, own["width"] // factor), generator=generator
-        )
+        shape = (1, pipeline.unet.config.in_channels, own["height"] // factor, own["width"] // factor)
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        texts = {
+            name: torch.cat([loaded.encoded(text, request.lora_scale) for text in said])
+            for name, said in (
+                ("prompt_embeds", [order.request.prompt.text for order in orders]),
+                ("negative_prompt_embeds", [order.request.negative_prompt for order in orders]),
+            )
+        }
         began = time.perf_counter()
 
+        def preview(number: int) -> Image.Image:
+            return _preview(predicted[-1][number], loaded.to_rgb, orders[number].size, orders[number].modality)
+
         def step_done(_: Any, index: int, __: Any, ___: Any) -> dict[str, Any]:
-            if on_step:
-                preview = _preview(predicted[-1], loaded.to_rgb, size, modality)
-                on_step(Step(index + 1, request.steps, preview, time.perf_counter() - began))
-            heed(stop)
+            on_step(Step(index + 1, request.steps, None, time.perf_counter() - began), preview)
             return {}
 
-        blocks = [*deep(pipeline.unet), *([pipeline.controlnet] if image is not None else [])]
-        try:
-            with repeating(blocks, SPEEDS[request.speed].every):
-                pixels = pipeline(
-                    prompt_embeds=loaded.encoded(request.prompt.text, request.lora_scale),
-                    negative_prompt_embeds=loaded.encoded(request.negative_prompt, request.lora_scale),
-                    num_inference_steps=request.steps,
-                    guidance_scale=request.guidance,
-                    generator=generator,
-                    latents=noise.to(pipeline.device),
-                    callback_on_step_end=step_done,
-                    output_type="pt",
-                    **own,
-                ).images[0]
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                "There is not enough graphics memory for a picture of this size; choose a smaller."
-            ) from error
-        check_finite(pixels)
-        picture = _picture(pixels.float().cpu().permute(1, 2, 0), modality)
-        return Rendering(
-            image=picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS),
-            request=request,
-            modality=modality,
-            seconds=time.perf_counter() - began,
-            model=loaded.described(request),
-            versions=versions(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        blocks = [*deep(pipeline.unet), *([pipeline.controlnet] if orders[0].image is not None else [])]
+        with repeating(blocks, SPEEDS[request.speed].every):
+            pictures = pipeline(
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                generator=generators,
+                latents=noise.to(pipeline.device),
+                callback_on_step_end=step_done,
+                output_type="pt",
+                **texts,
+                **own,
+            ).images
+        seconds = (time.perf_counter() - began) / len(orders)
+        details = {"batch": len(orders)} if len(orders) > 1 else {}
+        return [_rendered(loaded, *each, seconds, details) for each in zip(orders, pictures, strict=True)]
 
     def windows(
         self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None
@@ -219,38 +351,34 @@ class Engine:
             self._set_lora(loaded, request.lora_scale or 0.0)
             yield
 
-    def _prepare(
-        self, loaded: Loaded, request: Any, image: Image.Image | None
-    ) -> tuple[Any, dict[str, Any], tuple[int, int], Modality]:
-        """Set the loaded modules up for one request, from whatever state the last one left them in.
+    def _prepare(self, loaded: Loaded, orders: Sequence[_Order]) -> tuple[Any, dict[str, Any]]:
+        """Set the loaded modules up for orders of one kind, from whatever state the last ones left them in.
 
         Returns:
-            A pipeline of its own, with a fresh scheduler; the arguments that only this kind of request has; size
-            (width, height) and modality of the picture to be.
+            A pipeline of its own, with a fresh scheduler; the arguments that only this kind of request has.
         """
         import diffusers
 
+        request, (width, height) = orders[0].request, orders[0].inner
         self._set_lora(loaded, request.lora_scale)
         scheduler = loaded.scheduler(request.scheduler)
         components = {**loaded.pipeline.components, "scheduler": scheduler, "requires_safety_checker": False}
-        if image is None:
-            factor = loaded.pipeline.vae_scale_factor
-            pipeline = diffusers.StableDiffusionPipeline(**components)
-            size, modality = (request.width, request.height), Modality.RGB
-            own = {key: math.ceil(getattr(request, key) / factor) * factor for key in ("width", "height")}
-        else:
+        images = [order.image for order in orders if order.image is not None]
+        if images:
             controlnet = self._controlnet(loaded, request.translation)
             pipeline = diffusers.StableDiffusionControlNetPipeline(**components, controlnet=controlnet)
-            size, modality = image.size, TRANSLATIONS[request.translation].target
-            width, height = _inner_size(size, loaded.bundle.size)
             own = {
-                "image": image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB"),
+                "image": [image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB") for image in images],
                 "controlnet_conditioning_scale": request.controlnet_scale,
                 "width": width,
                 "height": height,
             }
+        else:
+            factor = loaded.pipeline.vae_scale_factor
+            pipeline = diffusers.StableDiffusionPipeline(**components)
+            own = {"width": math.ceil(width / factor) * factor, "height": math.ceil(height / factor) * factor}
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline, own, size, modality
+        return pipeline, own
 
     def _load(self, bundle: Bundle) -> Loaded:
         """Return the bundle in memory, loading its base model the first time."""
@@ -355,7 +483,7 @@ class Engine:
     @contextmanager
     def _turn(self, stop: threading.Event | None) -> Iterator[None]:
         """Hold the lock; while another request has it, look at `stop` and raise Stopped once it is set."""
-        while not self._lock.acquire(timeout=_PATIENCE):
+        while not self._lock.acquire(timeout=PATIENCE):
             heed(stop)
         try:
             heed(stop)
@@ -440,6 +568,27 @@ def _check_lora(pipeline: Any, state: dict[str, Any]) -> None:
         raise ValueError(f"of its {len(told)} layers {here} fit this model")
 
 
+def _rendered(
+    loaded: Loaded, order: _Order, pixels: torch.Tensor, seconds: float, details: dict[str, Any]
+) -> Rendering | UserError:
+    """Return an order's rendering from what was decoded, shape (3, height, width), or why there is none."""
+    try:
+        check_finite(pixels)
+    except UserError as error:
+        return error
+    picture = _picture(pixels.float().cpu().permute(1, 2, 0), order.modality)
+    return Rendering(
+        image=picture if picture.size == order.size else picture.resize(order.size, Image.Resampling.LANCZOS),
+        request=order.request,
+        modality=order.modality,
+        seconds=seconds,
+        model=loaded.described(order.request),
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        details=details,
+    )
+
+
 def _digest(image: Image.Image) -> str:
     """Return the SHA-256 of mode, size and pixels."""
     return hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()).hexdigest()
@@ -491,8 +640,8 @@ def _fit_colours(pipeline: Any) -> torch.Tensor:
 
 
 def _preview(latents: torch.Tensor, to_rgb: torch.Tensor, size: tuple[int, int], modality: Modality) -> Image.Image:
-    """Return a small picture of latents of shape (1, channels, height, width), in the shape of `size`."""
-    colours = latents[0].float().cpu().permute(1, 2, 0) @ to_rgb[:-1] + to_rgb[-1]
+    """Return a small picture of latents of shape (channels, height, width), in the shape of `size`."""
+    colours = latents.float().cpu().permute(1, 2, 0) @ to_rgb[:-1] + to_rgb[-1]
     scale = min(1.0, _PREVIEW / max(size))
     width, height = (max(1, round(side * scale)) for side in size)
     return _picture(colours.nan_to_num().clamp(0, 1), modality).resize((width, height), Image.Resampling.BICUBIC)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from PIL import Image
 from rasterio.windows import Window
 
 from mmmrs_demo import worldfile
-from mmmrs_demo.catalog import Bundle
+from mmmrs_demo.catalog import Bundle, drawn_seed
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import free_place, whole
 from mmmrs_demo.inputs import open_source
@@ -147,7 +147,7 @@ def translate_file(  # noqa: PLR0913 - what a person may say of a file, and whoe
                 made, mean, spread = sampled(engine, complete, tile, on_step, stop)
                 shown = mean / np.float32(255) if units else np.asarray(made.image)
                 output.write(Window(0, 0, *source.size), shown, valid, spread)
-                output.truth = made.model_copy(update={"details": source.details})
+                output.truth = made.model_copy(update={"details": {**source.details, **made.details}})
             complete = made.request
         apart = spread_file(path) if several and suffix == PNG else None
         if suffix == PNG and source.transform is not None:
@@ -177,18 +177,10 @@ def sampled(
         Stopped: `stop` was set.
         UserError: As ``engine.run``.
     """
-    made: list[Rendering] = []
-
-    def tell(step: Step) -> None:
-        done, total = len(made) * step.total, request.samples * step.total
-        before = sum(one.seconds for one in made)
-        if on_step:
-            on_step(Step(done + step.index, total, step.preview, before + step.seconds, request.samples))
-
-    for index in range(request.samples):
-        first = made[0].request if made else request
-        seed = None if first.seed is None else first.seed + index
-        made.append(engine.run(first.model_copy(update={"seed": seed, "samples": 1}), image, on_step and tell, stop))
+    first = drawn_seed() if request.seed is None else request.seed
+    seeds = range(first, first + request.samples)
+    one_each = [request.model_copy(update={"seed": seed, "samples": 1}) for seed in seeds]
+    made = engine.run_all(one_each, image, on_step, stop)
     if len(made) == 1:
         return Sampled(made[0], np.asarray(made[0].image, np.float32), None)
     mean, spread = mean_and_spread(np.stack([np.asarray(one.image, np.float32) for one in made]))
@@ -221,22 +213,54 @@ def generate_file(  # noqa: PLR0913 - as above
     bundle = engine.catalog.bundle(request.bundle or settings.bundle)
     complete = bundle.complete(request)
     size = complete.width or 0, complete.height or 0
+    if max(size) <= bundle.piece:
+        return generate_files(engine, [complete], out, overwrite=overwrite, on_step=on_step, stop=stop)[0]
 
     def place(name: str) -> Path:
-        return free_place(out, name + PNG, (PNG,), overwrite=overwrite)
+        return _picture_place(out, name, overwrite=overwrite)
 
     if not out.is_dir():
         place("")
-    if max(size) > bundle.piece:
-        sized = request.model_copy(update={"width": size[0], "height": size[1]})
-        job = SceneFile(size, None, Modality.RGB, {}, out, place, lambda path: PNGWriter(path, size, Modality.RGB))
-        path, made, windows = job.make(engine, sized, on_progress, stop)
-        return Done(path, made, time.perf_counter() - began, windows)
-    path = place(file_name(complete, ""))
-    rendering = engine.run(complete, None, on_step, stop)
-    with whole(path) as file:
-        save_png(rendering, file)
-    return Done(path, rendering.request, time.perf_counter() - began, 0)
+    sized = request.model_copy(update={"width": size[0], "height": size[1]})
+    job = SceneFile(size, None, Modality.RGB, {}, out, place, lambda path: PNGWriter(path, size, Modality.RGB))
+    path, made, windows = job.make(engine, sized, on_progress, stop)
+    return Done(path, made, time.perf_counter() - began, windows)
+
+
+def generate_files(
+    engine: Maker,
+    requests: Sequence[TextRequest],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    on_step: Callable[[Step], None] | None = None,
+    stop: threading.Event | None = None,
+) -> list[Done]:
+    """Make pictures from words, each in one piece, and save each as a PNG.
+
+    Args:
+        engine: Makes them, in one batch where that is faster.
+        requests: Complete ones.
+        out: Where the only one goes, or a folder in which each is named after its request.
+        overwrite: Files that are there may be replaced.
+        on_step: Told how far all of them together are.
+        stop: Once set, ends the run within a step.
+
+    Raises:
+        Stopped: `stop` was set.
+        UserError: One sentence on what cannot be made or written.
+    """
+    paths = [_picture_place(out, file_name(request, ""), overwrite=overwrite) for request in requests]
+    done = []
+    for path, rendering in zip(paths, engine.run_all(requests, None, on_step, stop), strict=True):
+        with whole(path) as file:
+            save_png(rendering, file)
+        done.append(Done(path, rendering.request, rendering.seconds, 0))
+    return done
+
+
+def _picture_place(out: Path, name: str, *, overwrite: bool) -> Path:
+    return free_place(out, name + PNG, (PNG,), overwrite=overwrite)
 
 
 def in_windows(size: tuple[int, int], bundle: Bundle) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from PIL import Image
@@ -33,6 +33,15 @@ class Maker(Protocol):
         stop: threading.Event | None = None,
     ) -> Rendering:
         """Make a picture in one piece."""
+
+    def run_all(
+        self,
+        requests: Sequence[TextRequest | TranslationRequest],
+        image: Image.Image | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Rendering]:
+        """Make several pictures, each in one piece; a step is one of all of them."""
 
     def windows(
         self, request: TextRequest | TranslationRequest, stop: threading.Event | None = None

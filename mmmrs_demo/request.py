@@ -190,18 +190,16 @@ class Step:
     """How far a run has come.
 
     Attributes:
-        index: Steps done, 1 to `total`.
+        index: Steps done, 1 to `total`; of several pictures those of all.
         total: Steps of the whole run.
         preview: The picture as it looks now, small; None where there is none.
         seconds: Time since the run began.
-        samples: How many samples the steps are for, the same number for each.
     """
 
     index: int
     total: int
     preview: Image.Image | None
     seconds: float
-    samples: int = 1
 
 
 class Rendering(BaseModel):

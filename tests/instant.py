@@ -13,6 +13,7 @@ from PIL import Image
 from mmmrs_demo.catalog import Catalog
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
+from tests.one_by_one import OneByOne
 
 MODEL = {"bundle": "mini", "title": "Instant", "base": "instant sha256:0"}
 VERSIONS = {"instant": "1"}
@@ -61,7 +62,7 @@ class InstantModel:
         return latents.clip(0, 1).transpose(0, 2, 3, 1).repeat(FACTOR, 1).repeat(FACTOR, 2)
 
 
-class InstantEngine:
+class InstantEngine(OneByOne):
     """Has a bundle of 64 px called mini, in a catalog that lies in an empty folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ from mmmrs_demo.ui.compare import grid_job
 from mmmrs_demo.ui.controls import quantity_of, to_text, to_translation
 from mmmrs_demo.ui.job import text_job, translation_job
 from mmmrs_demo.ui.page import defaults
-from mmmrs_demo.ui.run import ONE_AT_A_TIME, running
+from mmmrs_demo.ui.run import FOR_PROGRAMS, running
 from mmmrs_demo.ui.stage import told
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mmmrs_demo.catalog import Bundle, Catalog
-    from mmmrs_demo.ui.job import Made
+    from mmmrs_demo.ui.job import Job
     from mmmrs_demo.ui.page import Page
-    from mmmrs_demo.ui.run import EngineLike, News
+    from mmmrs_demo.ui.run import Effort, EngineLike, News
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -46,6 +46,8 @@ class Upload(TypedDict):
 
 
 class _Job(Protocol[T_co]):
+    def effort(self, catalog: Catalog) -> Effort | None: ...
+
     def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> T_co: ...
 
 
@@ -57,7 +59,8 @@ def add_endpoints(page: Page) -> None:
         try:
             with told():
                 job = await asyncio.to_thread(prepare)
-                async with running(partial(job.make, page.engine, room)) as run:
+                effort = await asyncio.to_thread(job.effort, page.catalog)
+                async with running(partial(job.make, page.engine, room), effort) as run:
                     return await run.result()
         finally:
             discard(room)
@@ -118,7 +121,7 @@ def add_endpoints(page: Page) -> None:
             "seed": seed,
             "bundle": bundle,
         }
-        return _file((await made(lambda: text_job(to_text(form), page.catalog, page.settings))).file)
+        return _file((await made(lambda: text_job(to_text(form), page.catalog, page.settings)))[0].file)
 
     async def translate(  # noqa: PLR0913, PLR0917 - as above
         translation: str,
@@ -189,12 +192,12 @@ def add_endpoints(page: Page) -> None:
             "bundle": bundle,
         }
 
-        def prepare() -> _Job[Made]:
+        def prepare() -> Job:
             request = to_translation(form, translation)
             reading: dict[str, Any] = {"bands": bands, "quantity": quantity_of(sar_as), "units": units}
             return translation_job(request, uploaded(image), page.catalog, page.settings, **reading)
 
-        return _file((await made(prepare)).file)
+        return _file((await made(prepare))[0].file)
 
     async def compare(  # noqa: PLR0913, PLR0917 - as above
         caption: str = "",
@@ -278,9 +281,9 @@ def add_endpoints(page: Page) -> None:
             return [_described(bundle, page.catalog, page.settings.bundle) for bundle in page.catalog.bundles.values()]
 
     for endpoint, how in (
-        (generate, ONE_AT_A_TIME),
-        (translate, ONE_AT_A_TIME),
-        (compare, ONE_AT_A_TIME),
+        (generate, FOR_PROGRAMS),
+        (translate, FOR_PROGRAMS),
+        (compare, FOR_PROGRAMS),
         (bundles, {}),
     ):
         endpoint.__annotations__ = get_type_hints(endpoint)  # as text, Gradio would not see that some have two results

@@ -234,6 +234,9 @@ class GridJob:
     catalog: Catalog
     settings: Settings
 
+    def effort(self, _: Catalog) -> None:
+        """Return nothing: its runs are of many kinds."""
+
     def begin(self, room: Path) -> tuple[Path, Grid]:
         """Return the folder of the pictures, which is there still when the same is asked again, and the grid."""
         folder = kept(room, self.grid.model_dump(mode="json"))

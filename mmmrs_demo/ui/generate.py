@@ -45,7 +45,7 @@ def generate_tab(page: Page) -> None:
     controls.presets("More to try", OWN, page.forms[TEXT])
 
     def prepare(*, pictures: int, metadata: bool, **form: Any) -> list[Job]:
-        return text_jobs(controls.to_text(form), pictures, page.catalog, page.settings, metadata=metadata)
+        return text_jobs(controls.to_text(form), pictures, page.engine, page.settings, metadata=metadata)
 
     connect(page.engine, prepare, {"bundle": page.bundle, **page.forms[TEXT]}, actions, result)
     modalities_of_result(page, result)

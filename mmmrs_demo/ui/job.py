@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from mmmrs_demo.errors import UserError
 from mmmrs_demo.files import called
-from mmmrs_demo.make import Done, generate_file, is_scene, translate_file
+from mmmrs_demo.make import Done, generate_file, generate_files, is_scene, translate_file
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.outputs import PNG
 from mmmrs_demo.provenance import settings_kept
@@ -96,6 +96,10 @@ class Job(Protocol):
     """One run to be."""
 
     @property
+    def pictures(self) -> int:
+        """How many it makes."""
+
+    @property
     def name(self) -> Sentence | str:
         """What a sentence calls it, among others of its kind."""
 
@@ -105,8 +109,8 @@ class Job(Protocol):
     def before(self) -> str | None:
         """Return the path of a picture of the input, as large as the one made; None where there is no input."""
 
-    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
-        """Make the file; raises UserError and, soon after `stop` is set, Stopped.
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> list[Made]:
+        """Make the file, or several pictures; raises UserError and, soon after `stop` is set, Stopped.
 
         In the folder `room` stays what is done of a scene when it is stopped, and the same job goes on there.
         """
@@ -117,39 +121,52 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class TextJob:
-    """A picture from words.
+    """A picture from words, or several with one seed after the other.
 
     Attributes:
-        request: The request.
+        request: The request; of several pictures the first, which has its seed.
         settings: Limits.
-        metadata: Whether the file keeps its request.
+        metadata: Whether the files keep their request.
+        pictures: How many.
     """
 
     request: TextRequest
     settings: Settings
     metadata: bool = True
+    pictures: int = 1
 
     @property
     def name(self) -> Sentence:
         """What tells it from the others of one click."""
-        return both("seed {}", self.request.seed)
+        first = self.request.seed
+        if self.pictures == 1 or first is None:
+            return both("seed {}", first)
+        return both("seeds {} to {}", first, first + self.pictures - 1)
 
     def effort(self, catalog: Catalog) -> Effort | None:
         """Return what has to be done."""
         bundle = catalog.bundle(self.request.bundle or self.settings.bundle)
         complete = bundle.complete(self.request)
         scene = max(complete.width or 0, complete.height or 0) > bundle.piece
-        return None if scene else Effort((bundle.key, complete.kind, complete.speed), complete.steps or 0)
+        kind = bundle.key, complete.kind, complete.speed
+        return None if scene else Effort(kind, (complete.steps or 0) * self.pictures, self.pictures)
 
     def before(self) -> None:
         """Return nothing."""
 
-    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
-        """Make the picture, or go on with it."""
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> list[Made]:
+        """Make the pictures, or go on with one."""
         folder = kept(room, self.request.model_dump())
         with settings_kept(kept=self.metadata):
-            done = generate_file(engine, self.request, folder, self.settings, on_progress=tell, on_step=tell, stop=stop)
-        return _made(done, Modality.RGB, self.settings)
+            if self.pictures > 1:
+                first = engine.catalog.bundle(self.request.bundle or self.settings.bundle).complete(self.request)
+                done = generate_files(engine, _in_a_row(first, self.pictures), folder, on_step=tell, stop=stop)
+            else:
+                told: dict[str, Any] = {"on_progress": tell, "on_step": tell, "stop": stop}
+                done = [generate_file(engine, self.request, folder, self.settings, **told)]
+        made = [_made(one, Modality.RGB, self.settings) for one in done]
+        discard(folder)
+        return made
 
     def comparing(self, made: Made) -> None:
         """Return nothing."""
@@ -169,6 +186,8 @@ class FileJob:
         units: Physical units instead of grey values.
         metadata: Whether the file keeps its request.
     """
+
+    pictures: ClassVar[int] = 1
 
     request: TranslationRequest
     file: Path
@@ -190,7 +209,9 @@ class FileJob:
         complete = bundle.complete(self.request)
         if is_scene(self.file, bundle, self.settings):
             return None
-        return Effort((bundle.key, complete.kind, complete.speed), (complete.steps or 0) * complete.samples)
+        return Effort(
+            (bundle.key, complete.kind, complete.speed), (complete.steps or 0) * complete.samples, complete.samples
+        )
 
     def before(self) -> str:
         """Return a small PNG of the input."""
@@ -199,22 +220,25 @@ class FileJob:
             return cached(reduced(read_tile(self.file, source, self.settings, slim=True)))
         return str(look(self.file, source, self.settings, self.bands, self.quantity).preview)
 
-    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> Made:
+    def make(self, engine: EngineLike, room: Path, tell: Callable[[News], None], stop: threading.Event) -> list[Made]:
         """Translate the file, or go on with it."""
         reading: dict[str, Any] = {"bands": self.bands, "quantity": self.quantity, "units": self.units}
+        folder = kept(room, self.request.model_dump(), self.file, reading)
         with settings_kept(kept=self.metadata):
             done = translate_file(
                 engine,
                 self.request,
                 self.file,
-                kept(room, self.request.model_dump(), self.file, reading),
+                folder,
                 self.settings,
                 **reading,
                 on_progress=tell,
                 on_step=tell,
                 stop=stop,
             )
-        return _made(done, TRANSLATIONS[self.request.translation].target, self.settings, self.request.samples)
+        made = _made(done, TRANSLATIONS[self.request.translation].target, self.settings, self.request.samples)
+        discard(folder)
+        return [made]
 
     def comparing(self, made: Made) -> Comparing | None:
         """Return what gives the figures, or the reason why there are none, and says how the reference was read."""
@@ -239,22 +263,31 @@ def text_job(request: TextRequest, catalog: Catalog, settings: Settings, *, meta
 
 
 def text_jobs(
-    request: TextRequest, pictures: Any, catalog: Catalog, settings: Settings, *, metadata: bool = True
+    request: TextRequest, pictures: Any, engine: EngineLike, settings: Settings, *, metadata: bool = True
 ) -> list[Job]:
     """Return the jobs that make pictures from words with one seed after the other; more than one draw it beforehand.
+
+    As many are one job as the engine makes in one batch.
 
     Raises:
         UserError: There is no such number of pictures, or of seeds.
     """
     if pictures not in range(1, MAX_PICTURES + 1):
         raise UserError(f"One click makes 1 to {MAX_PICTURES} pictures, not {str(pictures)[:40]}.")
-    requests = [request]
-    if pictures > 1:
-        first = cast("int", catalog.bundle(request.bundle or settings.bundle).complete(request).seed)
-        if first > (last := MAX_SEED + 1 - pictures):
-            raise UserError(f"The seed of {pictures} pictures should be at most {last}, not {first}.")
-        requests = [request.model_copy(update={"seed": first + number}) for number in range(int(pictures))]
-    return [text_job(one, catalog, settings, metadata=metadata) for one in requests]
+    if pictures == 1:
+        return [text_job(request, engine.catalog, settings, metadata=metadata)]
+    request = without_choice(request, bundle := engine.catalog.bundle(request.bundle or settings.bundle))
+    first = cast("int", bundle.complete(request).seed)
+    if first > (last := MAX_SEED + 1 - pictures):
+        raise UserError(f"The seed of {pictures} pictures should be at most {last}, not {first}.")
+    row = _in_a_row(request.model_copy(update={"seed": first}), int(pictures))
+    most = engine.together(bundle.complete(request))
+    return [TextJob(row[at], settings, metadata, len(row[at : at + most])) for at in range(0, len(row), most)]
+
+
+def _in_a_row(request: TextRequest, pictures: int) -> list[TextRequest]:
+    first = request.seed or 0
+    return [request.model_copy(update={"seed": first + number}) for number in range(pictures)]
 
 
 def translation_job(
@@ -298,11 +331,10 @@ def without_choice(request: AnyRequest, bundle: Bundle) -> AnyRequest:
 
 
 def _made(done: Done, shows: Modality, settings: Settings, samples: int = 1) -> Made:
-    """Hand a finished file out, and leave nothing where it was made."""
+    """Hand a finished file out."""
     small, size = glance(done.path, shows, settings)
     spread = _spread(done, settings) if samples > 1 else None
     file = str(handed_out(done.path))
-    discard(done.path.parent)
     picture = file if file.endswith(PNG) and small.size == size else cached(small)
     return Made(file, picture, done.request, size, done.seconds, done.windows, spread)
 

@@ -43,11 +43,7 @@ def counted(news: News | None) -> dict[str, Any]:
 
 def _words(news: News) -> Sentence:
     if isinstance(news, Step):
-        of_each = news.total // news.samples
-        sample, step = divmod(news.index - 1, of_each)
-        if news.samples > 1:
-            return both("Sample {} of {}, step {} of {}", sample + 1, news.samples, step + 1, of_each)
-        return both("Step {} of {}", step + 1, of_each)
+        return both("Step {} of {}", news.index, news.total)
     if isinstance(news, Waiting):
         return both("Waiting for its turn: {} before you", news.before) if news.before else both("Starting …")
     if isinstance(news, Progress):

@@ -27,11 +27,11 @@ from mmmrs_demo.ui.job import Outcome
 from mmmrs_demo.ui.language import both, joined, marked
 from mmmrs_demo.ui.page import QUIET, thumbnails
 from mmmrs_demo.ui.progress import SPOKEN, counted, duration, said
-from mmmrs_demo.ui.run import PICTURE, EngineLike, News, Several, running
+from mmmrs_demo.ui.run import PART, PICTURE, EngineLike, News, Several, running
 from mmmrs_demo.ui.visits import Kept, Place, Updates, Visits, keep, tab_here
 
 if TYPE_CHECKING:
-    from mmmrs_demo.ui.job import Job, Spread
+    from mmmrs_demo.ui.job import Job, Made, Spread
     from mmmrs_demo.ui.stage import Actions
 
 
@@ -162,7 +162,7 @@ def connect(
 
     Args:
         engine: Runs the requests.
-        prepare: Turns the values of the form, by name, into jobs, one for each picture; raises UserError.
+        prepare: Turns the values of the form, by name, into jobs; raises UserError.
         form: Components by name of the value.
         actions: The buttons.
         result: Where the rendering is shown.
@@ -174,7 +174,7 @@ def connect(
 
     async def work(room: Path, **values: Any) -> AsyncGenerator[Updates]:
         jobs = await asyncio.to_thread(prepare, **values)
-        making = _Making(engine, actions, result, len(jobs))
+        making = _Making(engine, actions, result, jobs)
         for number, job in enumerate(jobs, 1):
             making.several.next_is(number, job.name)
             async with aclosing(making.one(job, room)) as shown:
@@ -207,20 +207,21 @@ def connect(
 
 
 class _Making:
-    """Makes the pictures of one click, one after the other, and shows each.
+    """Does the jobs of one click, one after the other, and shows each picture.
 
     Attributes:
         several: Tells how far all have come.
     """
 
-    def __init__(self, engine: EngineLike, actions: Actions, result: Result, total: int) -> None:
-        self._engine, self._actions, self._result, self._total = engine, actions, result, total
+    def __init__(self, engine: EngineLike, actions: Actions, result: Result, jobs: Sequence[Job]) -> None:
+        self._engine, self._actions, self._result, self._total = engine, actions, result, len(jobs)
         self._outcomes: list[Outcome] = []
         self._news: deque[News] = deque(maxlen=1)
-        self.several = Several(total, self._news.append, PICTURE)
+        what = PICTURE if all(job.pictures == 1 for job in jobs) else PART
+        self.several = Several(len(jobs), self._news.append, what)
 
     async def one(self, job: Job, room: Path) -> AsyncGenerator[Updates]:
-        """Make one picture and yield what is shown."""
+        """Do one job and yield what is shown."""
         progress = self._actions.progress
         before = await asyncio.to_thread(job.before)
         effort = await asyncio.to_thread(job.effort, self._engine.catalog)
@@ -232,6 +233,13 @@ class _Making:
                 yield shown
             made = await run.result()
         self.several.made += 1
+        for one in made:
+            async with aclosing(self._finished(job, one, before)) as finished:
+                async for shown in finished:
+                    yield shown
+
+    async def _finished(self, job: Job, made: Made, before: str | None) -> AsyncGenerator[Updates]:
+        progress = self._actions.progress
         outcome = Outcome(made, before, self._engine.catalog.bundle(made.request.bundle or "").title)
         in_history = await asyncio.to_thread(kept_of, self._actions.place, outcome)
         keep(in_history)

@@ -1,4 +1,4 @@
-"""Does jobs in threads, one at a time, and tells how each goes; page and API reach the engine through this file."""
+"""Does jobs in threads, in fair order, and tells how each goes; page and API reach the engine through this file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mmmrs_demo.errors import UserError, heed
 from mmmrs_demo.maker import Maker
-from mmmrs_demo.request import Step
+from mmmrs_demo.request import Step, TextRequest
 from mmmrs_demo.scene import Progress
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.ui import zerogpu
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.15
 """Seconds between two looks at a running job."""
 
-ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 1}
-"""Arguments of every event for programs that runs the model; those of the page wait in the line below instead."""
+AT_ONCE = 8
+"""How many runs of one kind may be with the engine at the same time, which makes them in batches."""
 
-FILE, PICTURE = "File {} of {}: {}", "Picture {} of {}: {}"
+FOR_PROGRAMS: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": AT_ONCE}
+"""Arguments of every event for programs that runs the model; those of the page wait in the line below alone."""
+
+FILE, PICTURE, PART = "File {} of {}: {}", "Picture {} of {}: {}", "Part {} of {}: {}"
 """What is said of one of several; the places are for its number, how many there are, and its name."""
 
 T = TypeVar("T")
@@ -126,22 +129,28 @@ class EngineLike(Maker, Protocol):
     def tokenize(self, bundle: str, text: str) -> Sized:
         """Return the tokens of a text, without start and end marks."""
 
+    def together(self, request: TextRequest) -> int:
+        """Return how many pictures like that of a request are faster made in one batch than one after the other."""
+
 
 class Effort(NamedTuple):
     """What has to be done in a run.
 
     Attributes:
-        kind: Bundle, kind of request and speed: runs of one kind take equally long for a step on one machine.
-        steps: Of all its samples together.
+        kind: Bundle, kind of request and speed: a step of each of one kind takes equally long on one machine, and they
+            may be with the engine at the same time.
+        steps: Of all its pictures and samples together.
+        together: How many these are, which the engine makes in batches.
     """
 
     kind: tuple[str, str, str]
     steps: int
+    together: int = 1
 
     @property
     def seconds(self) -> float | None:
         """How long it takes, as it seems; None before there was a run of its kind."""
-        pace = _PACES.get(self.kind)
+        pace = _PACES.get((self.kind, self.together)) or _PACES.get((self.kind, 1))
         return pace and pace * self.steps
 
 
@@ -163,6 +172,13 @@ class _Turn:
     def seconds_left(self) -> float | None:
         return seconds_left(self.news) if self.news else self.effort and self.effort.seconds
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether it is first, or only runs of its kind are before it: the engine may make them together."""
+        ahead = _LINE[: _LINE.index(self)]
+        kinds = {turn.effort.kind if turn.effort else None for turn in (*ahead, self)}
+        return not ahead or (len(ahead) < AT_ONCE and len(kinds) == 1 and None not in kinds and not zerogpu.lends())
+
     def waiting(self) -> Waiting:
         """Return how long it has to wait."""
         ahead = _LINE[: _LINE.index(self)]
@@ -172,10 +188,10 @@ class _Turn:
 
 
 _LINE: list[_Turn] = []
-"""All runs of this process, for it has one engine: the first is on its way, the others come in this order."""
+"""All runs of this process, for it has one engine: the first is on its way, with those of its kind that follow it."""
 
-_PACES: dict[tuple[str, str, str], float] = {}
-"""Seconds of a step in the last run of each kind."""
+_PACES: dict[tuple[tuple[str, str, str], int], float] = {}
+"""Seconds of a step in the last run of each kind, by how many were made together."""
 
 
 def stop_all() -> None:
@@ -233,18 +249,22 @@ async def running(
         turn.news = news
         newest.append(news)
         if effort and isinstance(news, Step) and news.index == news.total:
-            _PACES[effort.kind] = news.seconds / news.total
+            _PACES[effort.kind, effort.together] = news.seconds / news.total
 
     async def in_turn() -> T:
         _queue_up(turn)
         try:
-            while _LINE[0] is not turn:
+            while not turn.may_begin:
                 heed(turn.stop)
                 newest.append(turn.waiting())
                 await asyncio.sleep(LOOK_EVERY)
             heed(turn.stop)
-            newest.append(turn.waiting())
-            return await asyncio.to_thread(zerogpu.do, make, tell, turn.stop)
+            doing = asyncio.create_task(asyncio.to_thread(zerogpu.do, make, tell, turn.stop))
+            while not doing.done():
+                if turn.news is None:
+                    newest.append(turn.waiting())
+                await asyncio.wait({doing}, timeout=LOOK_EVERY)
+            return doing.result()
         finally:
             _LINE.remove(turn)
 

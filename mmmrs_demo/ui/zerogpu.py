@@ -48,6 +48,11 @@ class _Done(Generic[T]):
 def keep(engine: EngineLike) -> bool:
     """Keep the engine for the children, which have it from this process; returns whether there will be any."""
     _kept[_ENGINE] = engine
+    return lends()
+
+
+def lends() -> bool:
+    """Whether GPUs are lent here, for one job at a time."""
     return _on_gpu is not None
 
 
@@ -165,4 +170,5 @@ def _looks(job: Any) -> float:
         overlap = round(side * (OVERLAP_OF_WORDS if words else OVERLAP))
         pictures = Field(max(side, height), max(side, width), side, overlap).windows
     passes = 2 if request.guidance > 1 else 1
-    return pictures * request.samples * (request.steps * passes + 1) * (side / 512) ** 2
+    pictures *= job.pictures if words else request.samples
+    return pictures * (request.steps * passes + 1) * (side / 512) ** 2

@@ -98,7 +98,7 @@ def server(running: Server) -> Iterator[Server]:
     running.engine.requests.clear()
     running.engine.stopped = 0
     yield running
-    running.engine.hold_after = FREE
+    running.engine.hold_after, running.engine.batch = FREE, 1
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
-from mmmrs_demo.errors import Stopped
+from mmmrs_demo.errors import Stopped, heed
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from tests.instant import InstantModel
+from tests.one_by_one import OneByOne
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FREE = sys.maxsize
 
 
-class FakeEngine:
+class FakeEngine(OneByOne):
     """Runs one request at a time and honours Stop.
 
     Attributes:
@@ -44,10 +45,14 @@ class FakeEngine:
         self.requests: list[TextRequest | TranslationRequest] = []
         self.stopped = 0
         self.loaded: list[str] = []
-        self._lock = threading.Lock()
+        self.batch = 1
+        self._line: list[object] = []
 
     def load(self, bundle: str) -> None:
         self.loaded.append(bundle)
+
+    def together(self, _: TextRequest) -> int:
+        return self.batch
 
     def tokenize(self, bundle: str, text: str) -> list[str]:
         self.catalog.bundle(bundle)
@@ -62,7 +67,11 @@ class FakeEngine:
     ) -> Rendering:
         bundle = self.catalog.bundle(request.bundle or self.settings.bundle)
         request = bundle.complete(request)
-        with self._lock:
+        self._line.append(turn := object())
+        try:
+            while self._line[0] is not turn:
+                heed(stop)
+                time.sleep(0.01)
             self.requests.append(request)
             begun = time.monotonic()
             picture = _picture(request, image)
@@ -74,6 +83,8 @@ class FakeEngine:
                         raise Stopped
                 if on_step:
                     on_step(Step(index, total, picture.resize((32, 32)), time.monotonic() - begun))
+        finally:
+            self._line.remove(turn)
         return _rendering(bundle, request, picture, time.monotonic() - begun)
 
     def windows(

@@ -57,6 +57,20 @@ def test_a_click_makes_several_pictures_of_which_each_can_be_chosen(page: Page, 
     expect(panel.locator(".thumbnails")).to_be_hidden()
 
 
+def test_what_is_faster_together_is_made_in_parts(page: Page, server: Server) -> None:
+    server.engine.batch = 2
+    panel = ask(page, 3, "7")
+    server.engine.hold_after = 2
+    press(panel, "Generate")
+    expect(panel.get_by_text("Part 1 of 2: seeds 7 to 8, step 2 of 16")).to_be_visible()
+    server.engine.hold_after = FREE
+    done(panel)
+    strip(panel, 3)
+    expect(panel.locator(".block.facts")).to_contain_text("seed 9")
+    assert [request.seed for request in server.engine.requests] == [7, 8, 9]
+    history(page, 3)
+
+
 def test_pictures_without_a_seed_have_seeds_in_a_row(page: Page, server: Server) -> None:
     panel = ask(page, 2, "")
     press(panel, "Generate")

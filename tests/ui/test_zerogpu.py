@@ -141,14 +141,15 @@ def text_job(settings: Settings, **more: Any) -> TextJob:
     return TextJob(TextRequest(bundle="small", seed=7, **more), settings)
 
 
-async def followed(make: Callable[..., Made], told: list[News], enough: int | None = None) -> Made:
+async def followed(make: Callable[..., list[Made]], told: list[News], enough: int | None = None) -> Made:
     """Do it as a tab does; with `enough`, leave after so many pieces of news."""
     async with running(make) as run:
         async for news in run.news():
             told.extend([news] if isinstance(news, Step) else [])
             if enough and len(told) >= enough:
                 raise Stopped
-        return await run.result()
+        (made,) = await run.result()
+        return made
 
 
 def test_a_job_is_done_in_a_child_and_tells_how_far_it_is(spaces: Any, engine: Watched, settings: Settings) -> None:
@@ -202,7 +203,7 @@ def test_an_unfinished_scene_goes_on_in_the_next_child(spaces: Any, engine: Watc
         zerogpu.do(make, tell, stop)
     assert unfinished(room)
     engine.hold_after = sys.maxsize
-    made = zerogpu.do(make, lambda _: None, threading.Event())
+    (made,) = zerogpu.do(make, lambda _: None, threading.Event())
     assert made.size == (256, 128)
     assert made.windows
     assert not unfinished(room)
@@ -242,7 +243,7 @@ def _process(*_: Any) -> int:
 def test_elsewhere_nothing_changes(engine: Watched, settings: Settings) -> None:
     assert not zerogpu.keep(engine)
     told: list[News] = []
-    made = zerogpu.do(partial(text_job(settings).make, engine, fresh_folder()), told.append, threading.Event())
+    (made,) = zerogpu.do(partial(text_job(settings).make, engine, fresh_folder()), told.append, threading.Event())
     assert (engine.words / "ran").read_text() == str(os.getpid())
     assert made.request.seed == 7
     assert len(told) == 8
@@ -257,6 +258,8 @@ def test_no_longer_is_asked_for_than_the_run_takes_nor_than_is_allowed(engine: W
 
     once = asked()
     assert once == (8 * 2 + 1) * (64 / 512) ** 2  # guidance of 4 doubles the bundle's 8 steps
+    several = TextJob(text_job(settings).request, settings, pictures=3)
+    assert zerogpu._looks(several) == 3 * once
     assert asked(guidance=1) == (8 + 1) * (64 / 512) ** 2
     assert asked(width=96, height=64) == 1.5 * once
     assert asked(width=1024, height=1024) > 256 * once  # windows overlap

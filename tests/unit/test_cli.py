@@ -30,11 +30,12 @@ from mmmrs_demo.request import Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 from tests import rasters
 from tests.instant import InstantModel
+from tests.one_by_one import OneByOne
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class FakeEngine:
+class FakeEngine(OneByOne):
     """Paints the seed's colour, a step at a time; remembers what it was asked."""
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:

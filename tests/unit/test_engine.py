@@ -222,9 +222,9 @@ def test_every_scheduler_reports_every_step(tiny_engine: Engine, scheduler: str,
 def test_schedulers_are_what_they_are_called_on_the_bundles_own_noise(
     tiny_engine: Engine, bundle: str, key: str, name: str, options: dict[str, Any]
 ) -> None:
-    request = tiny_engine.bundle(bundle).complete(text(scheduler=key))
+    order = tiny_engine._order(text(bundle=bundle, scheduler=key), None)
     loaded = tiny_engine._load(tiny_engine.bundle(bundle))
-    scheduler = tiny_engine._prepare(loaded, request, None)[0].scheduler
+    scheduler = tiny_engine._prepare(loaded, [order])[0].scheduler
     own = loaded.pipeline.scheduler.config
     options = options | {name: own[name] for name in ("prediction_type", "beta_schedule", "beta_start", "beta_end")}
     assert type(scheduler).__name__ == name
@@ -290,7 +290,7 @@ def test_previews_show_the_clean_picture_and_end_where_it_ends(
 
     monkeypatch.setattr(vae, "decode", spy)
     tiny_engine.run(text(scheduler=scheduler, steps=8), on_step=seen.append)
-    last = _preview(final[0], loaded.to_rgb, (tiny.SIZE, tiny.SIZE), Modality.RGB)
+    last = _preview(final[0][0], loaded.to_rgb, (tiny.SIZE, tiny.SIZE), Modality.RGB)
     distances = [np.abs(pixels(step.preview) - pixels(last)).mean() for step in seen if step.preview]
     assert distances[-1] < 0.1 * max(distances[0], 1)
 
@@ -364,6 +364,102 @@ def test_threads_take_turns_and_get_their_own(tiny_engine: Engine) -> None:
     for thread in threads:
         thread.join(120)
     assert [together[i] for i in range(len(requests))] == alone
+
+
+# ------------------------------------------------------------------------------------------------- batches
+
+
+def near(a: Image.Image, b: Image.Image) -> bool:
+    """Whether pictures differ by no more than rounding in another order does."""
+    return psnr(np.asarray(a), np.asarray(b)) > 40
+
+
+SIX = [text(seed=seed, prompt=Prompt(caption=word)) for seed, word in enumerate("abcdef")]
+
+
+def test_what_is_alike_is_made_in_one_batch_and_tells_all_steps(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [tiny_engine.run(request) for request in SIX]
+    monkeypatch.setattr("mmmrs_demo.engine._BATCH_PIXELS", {"cpu": 4 * tiny.SIZE**2})
+    seen, told = looks(tiny_engine, monkeypatch), list[Step]()
+    made = tiny_engine.run_all(SIX, on_step=told.append)
+    assert seen == [8] * 4 + [4] * 4
+    assert [one.details for one in made] == [{"batch": 4}] * 4 + [{"batch": 2}] * 2
+    assert [one.request for one in made] == [one.request for one in alone]
+    assert all(near(a.image, b.image) for a, b in zip(made, alone, strict=True))
+    assert [(step.index, step.total) for step in told] == [(n, 24) for n in (4, 8, 12, 16, 18, 20, 22, 24)]
+    assert [step.seconds for step in told] == sorted(step.seconds for step in told)
+    assert [one.image for one in tiny_engine.run_all(SIX)] == [one.image for one in made]
+
+
+def test_what_is_not_alike_is_not_made_together(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    different: list[dict[str, Any]] = [
+        {"steps": 3},
+        {"guidance": 2.0},
+        {"scheduler": "ddim"},
+        {"lora_scale": 0.5},
+        {"speed": "draft"},
+        {"width": 128},
+    ]
+    seen = looks(tiny_engine, monkeypatch)
+    made = tiny_engine.run_all([text(), *(text(**said) for said in different)])
+    assert set(seen) == {2}
+    assert [one.details for one in made] == [{}] * len(made)
+
+
+@pytest.mark.parametrize("key", [None, "rgb2sar"])
+def test_those_who_wait_at_the_same_time_share_a_batch_and_may_leave_it(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    def asked(seed: int) -> tuple[Any, Image.Image | None]:
+        return (translation(key, seed=seed), tile((90, 90), seed)) if key else (text(seed=seed), None)
+
+    alone = {seed: tiny_engine.run(*asked(seed)) for seed in (1, 2, 3)}
+    seen = looks(tiny_engine, monkeypatch)
+    running, go_on, stop, begun = (threading.Event() for _ in range(4))
+    made: dict[int, Any] = {}
+
+    def hold(_: Step) -> None:
+        running.set()
+        assert go_on.wait(60)
+
+    def leave(_: Step) -> None:
+        begun.set()
+        stop.set()
+
+    def make(seed: int, **more: Any) -> None:
+        try:
+            made[seed] = tiny_engine.run(*asked(seed), **more)
+        except Stopped as error:
+            made[seed] = error
+
+    more: dict[int, dict[str, Any]] = {0: {"on_step": hold}, 2: {"on_step": leave, "stop": stop}}
+    threads = [threading.Thread(target=make, args=(seed,), kwargs=more.get(seed, {})) for seed in range(4)]
+    threads[0].start()
+    assert running.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    while len(tiny_engine._together._waiting) < 3:
+        assert not begun.wait(0.01)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [2] * 4 + [6] * 4  # who left is not waited for, and nobody begins anew
+    assert isinstance(made[2], Stopped)
+    assert made[0].details == {}
+    for seed in (1, 3):
+        assert made[seed].details == {"batch": 3}
+        assert made[seed].request == alone[seed].request
+        assert near(made[seed].image, alone[seed].image)
+
+
+def test_a_batch_that_all_have_left_ends(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, stop = looks(tiny_engine, monkeypatch), threading.Event()
+    with pytest.raises(Stopped):
+        tiny_engine.run_all(SIX, on_step=lambda _: stop.set(), stop=stop)
+    tiny_engine.run(text(steps=1))
+    assert seen == [12, 2]
 
 
 # ------------------------------------------------------------------------------------------------- sizes and modes
@@ -690,12 +786,36 @@ def test_the_weights_unused_longest_make_room(tiny_weights: Path) -> None:
     assert list(cramped._loaded) == ["mini"]
 
 
-def test_too_little_graphics_memory_is_said(tiny_engine: Engine) -> None:
-    def fill(_: Step) -> None:
-        raise torch.OutOfMemoryError
+def looks(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int = 99) -> list[int]:
+    """Let a look of the UNet at more than so many latents be too much; return the list of how many it looks at."""
+    engine.load()
+    unet = engine._loaded["tiny"].pipeline.unet
+    forward, seen = type(unet).forward, list[int]()
 
+    def limited(latents: torch.Tensor, *args: Any, **more: Any) -> Any:
+        seen.append(len(latents))
+        if len(latents) > most:
+            raise torch.OutOfMemoryError
+        return forward(unet, latents, *args, **more)
+
+    monkeypatch.setattr(unet, "forward", limited)
+    return seen
+
+
+def test_too_little_graphics_memory_for_a_batch_is_no_fault(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = looks(tiny_engine, monkeypatch, most=2)
+    made = tiny_engine.run_all([text(seed=seed, steps=1) for seed in (1, 2, 3)])
+    assert seen == [6, 2, 2, 2]  # guidance looks at each twice
+    assert [one.details for one in made] == [{}] * 3
+    assert made[1].image == tiny_engine.run(text(seed=2, steps=1)).image
+
+
+def test_too_little_graphics_memory_is_said(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks(tiny_engine, monkeypatch, most=1)
     with pytest.raises(UserError, match="graphics memory"):
-        tiny_engine.run(text(), on_step=fill)
+        tiny_engine.run(text())
 
 
 def test_a_device_that_is_not_there_is_named(tiny_weights: Path) -> None:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mmmrs_demo"
 
 FLOORS = (
     {"errors"},
-    {"settings", "modality", "tiff", "metrics"},
+    {"settings", "modality", "tiff", "metrics", "together"},
     {"prompt", "files"},
     {"request", "bands", "worldfile", "archive"},
     {"catalog", "provenance", "radiometry"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,7 +51,8 @@ async def waiting(job: run.Run[str], before: int) -> Waiting:
 
 
 @pytest.mark.usefixtures("line")
-def test_runs_wait_for_those_before_them_and_know_how_long() -> None:
+def test_runs_wait_for_those_before_them_and_know_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AT_ONCE", 1)
     free, made = threading.Event(), list[str]()
     effort = Effort(("mini", "text", "full"), 4)
 
@@ -75,6 +77,68 @@ def test_runs_wait_for_those_before_them_and_know_how_long() -> None:
 
     loops.run(all_three())
     assert made == ["a", "b", "c", "d"]
+
+
+@pytest.mark.usefixtures("line")
+@pytest.mark.parametrize(("lent", "at_once"), [(False, 2), (True, 1)])
+def test_runs_of_one_kind_are_with_the_engine_at_the_same_time(
+    lent: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmmrs_demo.ui.zerogpu.lends", lambda: lent)
+    free, kinds, inside, most = threading.Event(), ("text", "text", "translation", "text", None), [0], [0]
+
+    def make(tell: Callable[[News], None], stop: threading.Event) -> str:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        assert free.wait(20)
+        assert not stop.is_set()
+        tell(Step(4, 4, None, 1.0))
+        inside[0] -= 1
+        return "made"
+
+    async def all_five() -> None:
+        async with AsyncExitStack() as stack:
+            runs = []
+            for kind in kinds:
+                effort = Effort(("mini", kind, "full"), 4) if kind else None
+                runs.append(await stack.enter_async_context(running(make, effort)))
+            assert [(await waiting(job, before)).before for before, job in enumerate(runs)] == [0, 1, 2, 3, 4]
+            assert inside == [at_once]
+            free.set()
+            for job in runs:
+                await job.result()
+
+    loops.run(all_five())
+    assert most == [at_once]
+
+
+@pytest.mark.usefixtures("line")
+def test_no_more_runs_than_a_few_are_with_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AT_ONCE", 2)
+    free, made = threading.Event(), list[str]()
+    effort = Effort(("mini", "text", "full"), 4)
+
+    async def three() -> None:
+        async with AsyncExitStack() as stack:
+            runs = [await stack.enter_async_context(running(held(free, made, name), effort)) for name in "abc"]
+            await waiting(runs[2], 2)
+            assert [turn.may_begin for turn in run._LINE] == [True, True, False]
+            free.set()
+            await runs[2].result()
+
+    loops.run(three())
+    assert sorted(made[:2]) == ["a", "b"]
+    assert made[2:] == ["c"]
+
+
+@pytest.mark.usefixtures("line")
+def test_what_is_made_together_has_a_pace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = ("mini", "text", "full")
+    monkeypatch.setattr(run, "_PACES", {(kind, 1): 2.0})
+    assert Effort(kind, 16, 4).seconds == 32.0  # as long as nothing better is known
+    run._PACES[kind, 4] = 1.0
+    assert Effort(kind, 16, 4).seconds == 16.0
+    assert Effort(kind, 4).seconds == 8.0
 
 
 @pytest.mark.usefixtures("line")
