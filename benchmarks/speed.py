@@ -142,10 +142,10 @@ class Ours:
         self.engine.load(self.bundle.key)
 
     def generate(self, images: int = 1) -> Image.Image:
-        """Make images from words, one after another, and return the first."""
+        """Make images from words with one click and return the first."""
         said = {"prompt": PAPER_PROMPTS[1], "steps": self.steps, "bundle": self.bundle.key}
-        made = [self.engine.run(TextRequest(**said, seed=SEED + n), on_step=watch) for n in range(images)]
-        return made[0].image
+        requests = [TextRequest(**said, seed=SEED + n) for n in range(images)]
+        return self.engine.run_all(requests, on_step=watch)[0].image
 
     def translate(self, translation: Translation) -> Image.Image:
         """Translate one tile."""

@@ -18,19 +18,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from PIL import Image
 
 from mmmrs_demo.catalog import BASE, LORA, Bundle, Catalog, Location, part_title
-from mmmrs_demo.errors import Stopped, UserError, heed
+from mmmrs_demo.errors import Stopped, UserError
 from mmmrs_demo.loaded import Loaded, check_finite, versions
 from mmmrs_demo.modality import TRANSLATIONS, Modality
 from mmmrs_demo.prompt import Prompt
 from mmmrs_demo.request import FULL_SPEED, SCHEDULERS, SPEEDS, Rendering, Step, TextRequest, TranslationRequest
 from mmmrs_demo.settings import Settings
 from mmmrs_demo.shortcuts import deep, repeating
-from mmmrs_demo.together import PATIENCE, Asked, Together
+from mmmrs_demo.together import Asked, OneThread, Together
 from mmmrs_demo.window_model import WindowModel
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ On a CPU that was measured (``benchmarks.speed``), for GPUs it is a guess.
 
 SCENE_SCHEDULERS = ("euler-a", "euler", "ddim")
 """Schedulers whose steps remember nothing, so that a scene can take each in parts; the first is the default."""
+
+
+T = TypeVar("T")
 
 
 class _Kind(NamedTuple):
@@ -101,9 +104,9 @@ class Engine:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog
         self.settings = settings
-        self._lock = threading.Lock()
+        self._thread = OneThread()
         self._loaded: dict[str, Loaded] = {}
-        self._together: Together[_Order, Rendering] = Together(self._work, self._most)
+        self._together: Together[_Order, Rendering] = Together(self._work, self._most, self._thread)
         self._tokenizer_lock = threading.Lock()
         self._tokenizers: dict[str, Any] = {}
 
@@ -121,10 +124,13 @@ class Engine:
         Raises:
             UserError: The base model is missing, or something cannot be loaded.
         """
-        with self._turn(None):
+
+        def load() -> None:
             loaded = self._load(self.bundle(key))
             if self.catalog.locate(loaded.bundle, LORA).kind != "missing":
                 self._attach_lora(loaded)
+
+        self._thread.do(load)
 
     def tokenize(self, key: str | None, text: str) -> list[str]:
         """Return the tokens of `text`, without start and end marks; loads no more than a bundle's tokenizer.
@@ -242,17 +248,16 @@ class Engine:
                 first += count
             heed_all()
 
-        with self._turn(None):
-            heed_all()
-            loaded = self._load(self.bundle(orders[0].request.bundle))
-            try:
-                made = self._run(loaded, orders, on_step)
-            except torch.OutOfMemoryError as error:
-                if len(orders) == 1:
-                    raise UserError(
-                        "There is not enough graphics memory for a picture of this size; choose a smaller."
-                    ) from error
-                made = [one for order in orders for one in self._run(loaded, [order], heed_all)]
+        heed_all()
+        loaded = self._load(self.bundle(orders[0].request.bundle))
+        try:
+            made = self._run(loaded, orders, on_step)
+        except torch.OutOfMemoryError as error:
+            if len(orders) == 1:
+                raise UserError(
+                    "There is not enough graphics memory for a picture of this size; choose a smaller."
+                ) from error
+            made = [one for order in orders for one in self._run(loaded, [order], heed_all)]
         for asked in batch:
             own, made = made[: len(asked.things)], made[len(asked.things) :]
             renderings = [one for one in own if isinstance(one, Rendering)]
@@ -336,20 +341,22 @@ class Engine:
                 f"{' or '.join(SCHEDULERS[key] for key in SCENE_SCHEDULERS)}."
             )
         request = bundle.complete(request.model_copy(update={"scheduler": scheduler, "speed": FULL_SPEED}))
-        with self._turn(stop):
-            loaded = self._load(bundle)
-            translation = request.translation if isinstance(request, TranslationRequest) else None
-            controlnet = self._controlnet(loaded, translation) if translation else None
-        return request, WindowModel(loaded, controlnet, request, lambda: self._held(loaded, request, stop))
+        translation = request.translation if isinstance(request, TranslationRequest) else None
 
-    @contextmanager
-    def _held(
-        self, loaded: Loaded, request: TextRequest | TranslationRequest, stop: threading.Event | None
-    ) -> Iterator[None]:
-        """Take a turn with the adapter as a request wants it, whatever other requests wanted before."""
-        with self._turn(stop):
-            self._set_lora(loaded, request.lora_scale or 0.0)
-            yield
+        def load() -> tuple[Loaded, Any]:
+            loaded = self._load(bundle)
+            return loaded, self._controlnet(loaded, translation) if translation else None
+
+        loaded, controlnet = self._thread.do(load, stop)
+
+        def in_turn(look: Callable[[], T]) -> T:
+            def looked() -> T:
+                self._set_lora(loaded, request.lora_scale or 0.0)  # whatever other requests wanted before
+                return look()
+
+            return self._thread.do(looked, stop)
+
+        return request, WindowModel(loaded, controlnet, request, in_turn)
 
     def _prepare(self, loaded: Loaded, orders: Sequence[_Order]) -> tuple[Any, dict[str, Any]]:
         """Set the loaded modules up for orders of one kind, from whatever state the last ones left them in.
@@ -479,17 +486,6 @@ class Engine:
             way_out = " With a LoRA scale of 0 the base model runs without it." if part == LORA else ""
             raise UserError(location.hint + way_out)
         return location
-
-    @contextmanager
-    def _turn(self, stop: threading.Event | None) -> Iterator[None]:
-        """Hold the lock; while another request has it, look at `stop` and raise Stopped once it is set."""
-        while not self._lock.acquire(timeout=PATIENCE):
-            heed(stop)
-        try:
-            heed(stop)
-            yield
-        finally:
-            self._lock.release()
 
     @contextmanager
     def _naming(self, bundle: Bundle, part: str, location: Location) -> Iterator[None]:

@@ -5,16 +5,17 @@ Knows neither models nor pictures. Nobody is kept waiting for others to come: wh
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from mmmrs_demo.errors import heed
 
-PATIENCE = 0.05
-"""Seconds between two looks at whether a wait should end."""
+_PATIENCE = 0.05  # seconds between two looks at whether a wait should end
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,32 +56,70 @@ class Asked(Generic[T, R]):
 
     def finish(self, results: Sequence[R]) -> None:
         """Give the results to who waits for them."""
-        if not self.results.done():
+        with suppress(InvalidStateError):  # nobody does
             self.results.set_result(results)
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever waits raise an error, unless there are results."""
-        if not self.results.done():
+        """Let who waits for the results raise an error, unless there are results."""
+        with suppress(InvalidStateError):
             self.results.set_exception(error)
 
 
+class OneThread:
+    """Does one thing after another in a thread of its own, in the order in which they are asked for.
+
+    Whichever thread computes has helpers on all cores. Those of several threads stand in each other's way, even while
+    they have nothing to do: a small model takes twice as long.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+
+    def submit(self, do: Callable[[], R]) -> Future[R]:
+        """Have something done; returns at once."""
+        if self._process != os.getpid():  # a child that was forked has no threads
+            self._process, self._thread = os.getpid(), ThreadPoolExecutor(1, "engine")
+        return self._thread.submit(do)
+
+    def do(self, do: Callable[[], R], stop: threading.Event | None = None) -> R:
+        """Wait until something is done, and return what came of it.
+
+        Raises:
+            Stopped: `stop` was set.
+            Exception: What it raised.
+        """
+        heed(stop)
+        future = self.submit(do)
+        _wait(future, stop)
+        return future.result()
+
+
+def _wait(future: Future[Any], stop: threading.Event | None) -> None:
+    try:
+        while not wait([future], _PATIENCE).done:
+            heed(stop)
+    except BaseException:
+        future.cancel()  # unless it is being done
+        raise
+
+
 class Together(Generic[T, R]):
-    """Does what several threads ask for, one batch after another, in a thread that ends when nothing is left to do.
+    """Does what several threads ask for, one batch after another.
 
     So a caller who stops leaves at once, and those whose things are in the same batch lose nothing.
     """
 
-    def __init__(self, do: Callable[[list[Asked[T, R]]], None], most: Callable[[Any], int]) -> None:
+    def __init__(self, do: Callable[[list[Asked[T, R]]], None], most: Callable[[Any], int], thread: OneThread) -> None:
         """Begin with nothing to do.
 
         Args:
             do: Does a batch and settles the results of each; what it raises is the result of all that are left.
             most: How many things of a kind a batch may have.
+            thread: Where batches are done.
         """
-        self._do, self._most = do, most
+        self._do, self._most, self._thread = do, most, thread
         self._lock = threading.Lock()
         self._waiting: list[Asked[T, R]] = []
-        self._busy = False
 
     def ask(self, asked: Asked[T, R]) -> Sequence[R]:
         """Wait until it is done, and return the results.
@@ -92,18 +131,15 @@ class Together(Generic[T, R]):
         heed(asked.stop)
         with self._lock:
             self._waiting.append(asked)
-            if not self._busy:
-                self._busy = True
-                threading.Thread(target=self._work, name="together").start()
+        self._thread.submit(self._work)
         try:
-            while not wait([asked.results], PATIENCE).done:
-                heed(asked.stop)
+            _wait(asked.results, asked.stop)
         finally:
             asked.gone.set()
         return asked.results.result()
 
     def _work(self) -> None:
-        while batch := self._next():
+        if batch := self._next():  # somebody else's batch may have had them all
             try:
                 self._do(batch)
             except BaseException as error:  # noqa: BLE001 - those who wait raise it
@@ -121,5 +157,4 @@ class Together(Generic[T, R]):
                     batch.append(asked)
                     room -= len(asked.things)
             self._waiting = [asked for asked in self._waiting if asked not in batch]
-            self._busy = bool(batch)
             return batch
