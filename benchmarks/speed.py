@@ -65,21 +65,26 @@ def main() -> None:
 
     rows: dict[str, list[float]] = {  # seconds of this project, of plain diffusers, and of that with its own advice
         "import mmmrs_demo.ui": [import_seconds("mmmrs_demo.ui")],
-        "python app.py to a page that answers": [page_seconds()],
+        "python app.py to a page that answers": [page_seconds(bundle.key)],
         "import torch and diffusers": [timed(import_models)],
     }
     engine = Engine(catalog, settings)
+    alone = engine._thread.do  # noqa: SLF001 - helpers of a second thread would slow down both
     sides: list[Side] = [Ours(engine, bundle, arguments.steps)]
     sides += [Plain(catalog, bundle, arguments.steps, half=half) for half in (False, True)]
-    rows["load"] = [timed(side.load) for side in sides]
 
-    jobs: dict[str, list[Job]] = {"image": [side.generate for side in sides]}
+    def jobs_of(name: str, *args: Any) -> list[Job]:
+        ours, *plain = (partial(getattr(side, name), *args) for side in sides)
+        return [ours, *(partial(alone, job) for job in plain)]
+
+    rows["load"] = [timed(job) for job in jobs_of("load")]
+    jobs = {"image": jobs_of("generate")}
     if arguments.batch > 1:
-        jobs[f"{arguments.batch} images"] = [partial(side.generate, arguments.batch) for side in sides]
+        jobs[f"{arguments.batch} images"] = jobs_of("generate", arguments.batch)
     for translation in TRANSLATIONS.values():
         asked = translation.key in (arguments.translation or TRANSLATIONS)
         if asked and catalog.locate(bundle, translation.key).kind != "missing":
-            jobs[translation.title] = [partial(side.translate, translation) for side in sides]
+            jobs[translation.title] = jobs_of("translate", translation)
     shares, likeness = {}, {}
     for name, work in jobs.items():
         firsts, pictures = zip(*[first(job) for job in work], strict=True)
@@ -88,7 +93,7 @@ def main() -> None:
         rows[name] = medians(work, arguments.repeats)
         shares[name] = parts_of(work[0])
     unet = engine._loaded[bundle.key].pipeline.unet  # noqa: SLF001 - a benchmark looks inside
-    limit = hardware_limit(unet, bundle.size)
+    limit = alone(partial(hardware_limit, unet))
 
     print(f"{bundle.title}: {arguments.steps} steps, {bundle.size}² pixels; medians of {arguments.repeats}\n")
     print(table(rows, likeness, shares))
@@ -192,7 +197,8 @@ class Plain:
         image = tile(self.bundle.size, translation.source).convert("RGB")
         own = self.bundle.complete(TranslationRequest(translation=translation.key))
         made = self._run(translation.key, prompt_of(translation).text, own.guidance, image=image)
-        return made.convert(translation.target.mode)
+        grey = translation.target.mode == "L"  # the mean of its colours, as here: a picture of random ones has any
+        return Image.fromarray(np.asarray(made, float).mean(2).round().astype(np.uint8)) if grey else made
 
     def _run(self, key: str, prompt: str, guidance: float | None, **more: object) -> Image.Image:
         import torch
@@ -262,12 +268,12 @@ def medians(jobs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
 
 
-def hardware_limit(unet: Any, size: int) -> dict[str, float]:
+def hardware_limit(unet: Any) -> dict[str, float]:
     """Return operations and seconds of a step with guidance, and its seconds at the rate of a product of matrices."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    side = size // 8
+    side = unet.config.sample_size
     latents = torch.randn(2, unet.config.in_channels, side, side, device=unet.device)
     words = torch.randn(2, 77, unet.config.cross_attention_dim, device=unet.device)
     matrix = torch.randn(4096, 4096, device=unet.device, dtype=unet.dtype)
@@ -327,7 +333,7 @@ def import_models() -> None:
     from diffusers import StableDiffusionControlNetPipeline, StableDiffusionPipeline  # noqa: F401
 
 
-def page_seconds() -> float:
+def page_seconds(bundle: str) -> float:
     """Return the time from ``python app.py`` to the first answer of its page."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -336,7 +342,7 @@ def page_seconds() -> float:
     app = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1"},
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "MMMRS_BUNDLE": bundle},
         stdout=subprocess.DEVNULL,
     )
     try:
