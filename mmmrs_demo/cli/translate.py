@@ -34,11 +34,7 @@ from mmmrs_demo.request import TranslationRequest
 from mmmrs_demo.settings import Settings
 
 _FAILED = 1
-
-
 _QUANTITIES = {quantity.value.lower(): quantity for quantity in Quantity}
-
-
 _LISTED = " or ".join([", ".join([*_QUANTITIES][:-1]), [*_QUANTITIES][-1]])
 
 
